@@ -1,0 +1,97 @@
+"""The one description of a run: parameter of the Prefect flow, YAML file, and `--set` on the command line.
+
+Every field has a description, a unit and bounds; an unknown key is an error. Sections that choose a registered
+thing (teacher, space, strategy, data) are told apart by their `name`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from nas_core.evaluation.data import data_sources
+from nas_core.registry import Spec
+from nas_core.search_spaces import spaces
+from nas_core.strategies import strategies
+from nas_core.synthesis.config import SynthesisConfig
+from nas_core.teachers import teachers
+
+if TYPE_CHECKING:
+    TeacherSpec = SpaceSpec = StrategySpec = DataSpec = Spec
+else:
+    TeacherSpec, SpaceSpec = teachers.union(), spaces.union()
+    StrategySpec, DataSpec = strategies.union(), data_sources.union()
+
+
+class SearchConfig(Spec):
+    """Search for an architecture on the synthetic images, against the teacher's soft labels."""
+
+    space: SpaceSpec = Field(description="the search space, by name")
+    strategy: StrategySpec = Field(description="the search strategy, by name")
+    batch_size: int = Field(64, ge=2, description="images per batch of supernet training")
+    validation_fraction: float = Field(
+        0.3, gt=0, lt=1, description="share of the synthetic images that rates architectures and trains no weights"
+    )
+    max_macs: int | None = Field(
+        None, gt=0, description="largest multiply-accumulates per image that the result may have; none: no limit"
+    )
+    temperature: float = Field(3.0, gt=0, description="temperature of the distillation loss")
+
+
+class RetrainConfig(Spec):
+    """Train the found architecture from scratch on the synthetic images by distillation."""
+
+    epochs: int = Field(100, ge=1, description="passes over the synthetic images")
+    batch_size: int = Field(64, ge=2, description="images per batch")
+    learning_rate: float = Field(0.1, gt=0, description="peak learning rate of SGD, reached after the warm-up")
+    warmup_epochs: int = Field(2, ge=0, description="epochs of linear warm-up before the cosine decay to zero")
+    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty on convolution and linear weights")
+    gradient_clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    temperature: float = Field(3.0, gt=0, description="temperature of the distillation loss")
+
+
+class EvaluationConfig(Spec):
+    """How the result is judged. `data` is the only place of a run where real images may enter, and only here."""
+
+    held_out: float = Field(
+        0.1, gt=0, lt=1, description="share of the synthetic images kept out of search and retraining for agreement"
+    )
+    batch_size: int = Field(256, ge=1, description="images per batch")
+    data: DataSpec | None = Field(
+        None, description="labelled real images for the final top-1 of teacher and student; none: data-free figures only"
+    )
+
+
+class RunConfig(Spec):
+    """A whole run: teacher in, searched and retrained network out."""
+
+    name: str = Field("run", pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the run: lower case, digits, dashes")
+    seed: int = Field(0, ge=0, lt=2**63, description="every random draw of the run derives from it")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    teacher: TeacherSpec = Field(description="the pretrained classifier")
+    synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig, description="recovery of training images")
+    search: SearchConfig = Field(description="architecture search")
+    retrain: RetrainConfig = Field(default_factory=RetrainConfig, description="training of the found architecture")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="final figures")
+
+    @model_validator(mode="after")
+    def _splits_leave_images(self) -> "RunConfig":
+        images, search = self.synthesis.images, self.search
+        held_out = round(images * self.evaluation.held_out)
+        validation = round((images - held_out) * search.validation_fraction)
+        if min(held_out, validation) < 1 or images - held_out - validation < 2:
+            raise ValueError(
+                f"{images} synthetic images are too few for evaluation.held_out = {self.evaluation.held_out} and "
+                f"search.validation_fraction = {search.validation_fraction}; raise synthesis.shards or synthesis.rounds"
+            )
+        return self
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested config values as one level of dotted keys, for comparing two configs."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

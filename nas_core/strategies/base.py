@@ -1,0 +1,64 @@
+"""What every search strategy offers: given a space, data and a budget, it returns one architecture."""
+
+import abc
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from nas_core.checkpoint import Checkpoint, Progress, no_progress
+from nas_core.registry import Registry
+from nas_core.search_spaces.base import Architecture, SearchSpace
+from nas_core.training.batches import SyntheticBatches
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """What a strategy works on.
+
+    Attributes:
+        space: The space to search.
+        train: Batches for the supernet's weights, labelled by the teacher on the fly.
+        validation: Batches for architecture weights or for rating candidates; no image of `train`.
+        max_macs: The largest multiply-accumulates per image that the result may have, or None.
+        temperature: Temperature of the distillation loss.
+        seed: The run's seed; strategies derive their generators from it.
+        device: Where to compute.
+    """
+
+    space: SearchSpace
+    train: SyntheticBatches
+    validation: SyntheticBatches
+    max_macs: int | None
+    temperature: float
+    seed: int
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """What a search found and how it went.
+
+    Attributes:
+        architecture: The result, within the budget.
+        training: One record per supernet epoch: {"epoch", "loss", ...}.
+        search: One record per generation or epoch with the strategy's own figures, for the search curve.
+        candidates: Rated architectures: {"architecture", "macs", "score", "generation"}; higher score is better.
+            Empty for strategies that rate none.
+    """
+
+    architecture: Architecture
+    training: list[dict[str, float]] = field(default_factory=list)
+    search: list[dict[str, Any]] = field(default_factory=list)
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Strategy(abc.ABC):
+    """A way to search a space."""
+
+    @abc.abstractmethod
+    def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:
+        """Run the search, or continue it from `checkpoint.state`; both end with the same result, bit for bit."""
+
+
+strategies: Registry[Strategy] = Registry("strategy")

@@ -1,0 +1,101 @@
+"""The pretrained network that everything is recovered from: a module with what is needed to feed it."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from nas_core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen classifier with its preprocessing.
+
+    Images have three forms here: *bytes* (uint8, what is stored), *pixels* (float in [0, 1]), and
+    *normalised* ((pixels - mean) / std, what networks see). Teacher and student share mean and std.
+
+    Attributes:
+        module: The classifier, in eval mode, without parameter gradients; normalised images to logits.
+        input_shape: (channels, height, width) of the images it was trained on.
+        mean: Per-channel mean of its preprocessing, in units of pixels.
+        std: Per-channel standard deviation of its preprocessing, in units of pixels, > 0.
+        class_names: One name per logit, in order.
+        flip_invariant: Whether a horizontally mirrored image keeps its class (not so for digits or text).
+    """
+
+    module: nn.Module
+    input_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+    flip_invariant: bool = True
+    batch_norms: dict[str, nn.BatchNorm2d] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Freeze the module and check that it fits its description."""
+        channels = self.input_shape[0]
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise InputError(
+                f"the teacher takes {channels} channels, but mean has {len(self.mean)} and std has {len(self.std)} "
+                "values; give one per channel"
+            )
+        self.module.eval().requires_grad_(False)
+        norms = {name: m for name, m in self.module.named_modules() if isinstance(m, nn.BatchNorm2d)}
+        object.__setattr__(self, "batch_norms", norms)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        return len(self.class_names)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module's tensors are."""
+        return next(self.module.parameters()).device
+
+    def to(self, device: torch.device) -> "Teacher":
+        """The same teacher with its module moved (in place) to a device."""
+        self.module.to(device)
+        return self
+
+    @torch.no_grad()
+    def logits(self, normalised: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        """Logits of normalised images, without a graph."""
+        return self.module(normalised)
+
+    def normalise(
+        self, images: UInt8[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Bytes to normalised images, on the device of `images`."""
+        mean, std = self._statistics(images.device)
+        return (images.float() / 255 - mean) / std
+
+    def to_bytes(
+        self, normalised: Float[Tensor, "batch channels height width"]
+    ) -> UInt8[Tensor, "batch channels height width"]:
+        """Normalised images to bytes, rounded and clipped to [0, 255]."""
+        mean, std = self._statistics(normalised.device)
+        return ((normalised * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+    def valid_range(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Normalised values of black and white, each of shape (1, channels, 1, 1)."""
+        mean, std = self._statistics(device)
+        return -mean / std, (1 - mean) / std
+
+    def fingerprint(self) -> str:
+        """SHA-256 over weights, buffers and preprocessing: what the teacher computes, not where it is stored."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.module.state_dict().items()):
+            value = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+        preprocessing = (self.input_shape, self.mean, self.std, self.class_names, self.flip_invariant)
+        digest.update(repr(preprocessing).encode())
+        return digest.hexdigest()
+
+    def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        shape = (1, -1, 1, 1)
+        return torch.tensor(self.mean, device=device).reshape(shape), torch.tensor(self.std, device=device).reshape(shape)

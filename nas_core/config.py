@@ -14,6 +14,7 @@ from nas_core.search_spaces import spaces
 from nas_core.strategies import strategies
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.teachers import teachers
+from nas_core.training.recipe import Recipe
 
 if TYPE_CHECKING:
     TeacherSpec = SpaceSpec = StrategySpec = DataSpec = Spec
@@ -37,15 +38,10 @@ class SearchConfig(Spec):
     temperature: float = Field(3.0, gt=0, description="temperature of the distillation loss")
 
 
-class RetrainConfig(Spec):
+class RetrainConfig(Recipe):
     """Train the found architecture from scratch on the synthetic images by distillation."""
 
-    epochs: int = Field(100, ge=1, description="passes over the synthetic images")
     batch_size: int = Field(64, ge=2, description="images per batch")
-    learning_rate: float = Field(0.1, gt=0, description="peak learning rate of SGD, reached after the warm-up")
-    warmup_epochs: int = Field(2, ge=0, description="epochs of linear warm-up before the cosine decay to zero")
-    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty on convolution and linear weights")
-    gradient_clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
     temperature: float = Field(3.0, gt=0, description="temperature of the distillation loss")
 
 
@@ -57,7 +53,8 @@ class EvaluationConfig(Spec):
     )
     batch_size: int = Field(256, ge=1, description="images per batch")
     data: DataSpec | None = Field(
-        None, description="labelled real images for the final top-1 of teacher and student; none: data-free figures only"
+        None,
+        description="labelled real images for the final top-1 of teacher and student; none: data-free figures only",
     )
 
 

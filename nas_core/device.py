@@ -23,5 +23,7 @@ def resolve_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"device '{name}' cannot be used here ({reason}); use 'auto', 'cpu', 'cuda' or 'mps'") from error
+        raise InputError(
+            f"device '{name}' cannot be used here ({reason}); use 'auto', 'cpu', 'cuda' or 'mps'"
+        ) from error
     return device

@@ -1,0 +1,1 @@
+"""Operations that spaces are built from, the mixed operation, their weights, and what they cost."""

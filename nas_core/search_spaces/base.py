@@ -6,17 +6,18 @@ weights (a mixture of all operations of the slot).
 """
 
 import abc
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from nas_core.errors import InputError
+from nas_core.ops.mixed import Gate as Gate
+from nas_core.ops.mixed import Gates
 from nas_core.registry import Registry
-
-Gate: TypeAlias = int | Tensor
-Gates: TypeAlias = Sequence[Gate]
 
 
 @dataclass(frozen=True)
@@ -78,19 +79,12 @@ class SearchSpace(abc.ABC):
         """A new stand-alone network of an architecture."""
 
     @abc.abstractmethod
-    def architecture(self, choices: Sequence[int]) -> Architecture:
-        """The architecture with the given operation index in each slot."""
+    def notation(self, operations: Sequence[str]) -> str:
+        """The field's own way of writing one operation per slot."""
 
     @abc.abstractmethod
     def parse(self, notation: str) -> Architecture:
         """Read an architecture's notation. Raises InputError if it is none of this space's."""
-
-    @abc.abstractmethod
-    def restrict(self, allowed: Mapping[int, Sequence[str]]) -> "SearchSpace":
-        """The same space with fewer operations in the slots named by index.
-
-        Raises InputError for an unknown slot or operation, or a slot left empty.
-        """
 
     @abc.abstractmethod
     def cost_table(self) -> tuple[int, tuple[tuple[int, ...], ...]]:
@@ -99,13 +93,37 @@ class SearchSpace(abc.ABC):
         An architecture's MACs are the first number plus one entry per slot.
         """
 
+    def architecture(self, choices: Sequence[int]) -> Architecture:
+        """The architecture with the given operation index in each slot."""
+        operations = tuple(slot.operations[choice] for slot, choice in zip(self.slots, choices, strict=True))
+        return Architecture(operations, self.notation(operations))
+
+    def indices(self, operations: Sequence[str]) -> tuple[int, ...]:
+        """The operation index of each slot. Raises InputError if a slot does not offer its operation."""
+        for slot, operation in zip(self.slots, operations, strict=True):
+            if operation not in slot.operations:
+                raise InputError(
+                    f"slot {slot.name} of {self.name} does not offer '{operation}'; choose from "
+                    f"{', '.join(slot.operations)}"
+                )
+        return tuple(slot.operations.index(op) for slot, op in zip(self.slots, operations, strict=True))
+
+    def restrict(self, allowed: Mapping[int, Sequence[str]]) -> "SearchSpace":
+        """The same space with fewer operations in the slots named by index.
+
+        Raises InputError for an unknown slot or operation, or a slot left empty.
+        """
+        restricted = copy.copy(self)
+        restricted.slots = self.restricted_slots(self.slots, allowed)
+        return restricted
+
     def sample(self, generator: torch.Generator) -> tuple[int, ...]:
         """Operation indices drawn uniformly and independently per slot."""
         return tuple(int(torch.randint(len(slot.operations), (), generator=generator)) for slot in self.slots)
 
     def choices(self, architecture: Architecture) -> tuple[int, ...]:
         """The operation index of each slot; the inverse of `architecture`."""
-        return tuple(slot.operations.index(op) for slot, op in zip(self.slots, architecture.operations, strict=True))
+        return self.indices(architecture.operations)
 
     def macs(self, choices: Sequence[int]) -> int:
         """Multiply-accumulates of convolutions and linear layers for one image."""
@@ -116,6 +134,22 @@ class SearchSpace(abc.ABC):
         """Multiply-accumulates of the cheapest and of the dearest architecture."""
         fixed, table = self.cost_table()
         return fixed + sum(map(min, table)), fixed + sum(map(max, table))
+
+    @classmethod
+    def restricted_slots(cls, slots: tuple[Slot, ...], allowed: Mapping[int, Sequence[str]]) -> tuple[Slot, ...]:
+        """Slots with only the allowed operations where `allowed` names an index; the space's order is kept."""
+        kept = list(slots)
+        for index, names in allowed.items():
+            if not 0 <= index < len(slots):
+                raise InputError(f"{cls.name} has no slot {index}; its slots are 0 to {len(slots) - 1}")
+            unknown = sorted(set(names) - set(slots[index].operations))
+            if unknown or not names:
+                fault = f"does not offer '{unknown[0]}'" if unknown else "would be left without an operation"
+                raise InputError(
+                    f"slot {slots[index].name} of {cls.name} {fault}; choose from {', '.join(slots[index].operations)}"
+                )
+            kept[index] = replace(slots[index], operations=tuple(op for op in slots[index].operations if op in names))
+        return tuple(kept)
 
 
 spaces: Registry[SearchSpace] = Registry("search space")

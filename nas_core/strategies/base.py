@@ -5,11 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
+from nas_core.ops.initialisation import initialise
 from nas_core.registry import Registry
-from nas_core.search_spaces.base import Architecture, SearchSpace
+from nas_core.search_spaces.base import Architecture, SearchSpace, Supernet
+from nas_core.seeding import generator
 from nas_core.training.batches import SyntheticBatches
+from nas_core.training.distillation import distillation_loss
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class SearchTask:
         max_macs: The largest multiply-accumulates per image that the result may have, or None.
         temperature: Temperature of the distillation loss.
         seed: The run's seed; strategies derive their generators from it.
-        device: Where to compute.
+        device: Where to compute; the teacher is there.
     """
 
     space: SearchSpace
@@ -34,6 +38,16 @@ class SearchTask:
     seed: int
     device: torch.device
 
+    def supernet(self) -> Supernet:
+        """A new supernet on the device; its weights depend on nothing but space and seed."""
+        supernet = self.space.supernet()
+        initialise(supernet, generator(self.seed, "search.weights"))
+        return supernet.to(self.device)
+
+    def objective(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """The distillation loss at the task's temperature, of logits (batch, classes)."""
+        return distillation_loss(student_logits, teacher_logits, self.temperature)
+
 
 @dataclass(frozen=True)
 class SearchOutcome:
@@ -41,14 +55,14 @@ class SearchOutcome:
 
     Attributes:
         architecture: The result, within the budget.
-        training: One record per supernet epoch: {"epoch", "loss", ...}.
+        training: One record per supernet epoch: {"epoch", "loss", "learning_rate", "agreement"}.
         search: One record per generation or epoch with the strategy's own figures, for the search curve.
         candidates: Rated architectures: {"architecture", "macs", "score", "generation"}; higher score is better.
             Empty for strategies that rate none.
     """
 
     architecture: Architecture
-    training: list[dict[str, float]] = field(default_factory=list)
+    training: list[dict[str, Any]] = field(default_factory=list)
     search: list[dict[str, Any]] = field(default_factory=list)
     candidates: list[dict[str, Any]] = field(default_factory=list)
 
@@ -58,7 +72,11 @@ class Strategy(abc.ABC):
 
     @abc.abstractmethod
     def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:
-        """Run the search, or continue it from `checkpoint.state`; both end with the same result, bit for bit."""
+        """Run the search, or continue it from `checkpoint.state`; both end with the same result, bit for bit.
+
+        Raises:
+            InputError: Before anything is computed, if no architecture of the space keeps the budget.
+        """
 
 
 strategies: Registry[Strategy] = Registry("strategy")

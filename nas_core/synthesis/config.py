@@ -16,7 +16,9 @@ class LossWeights(Spec):
     batch_norm: float = Field(0.01, ge=0, description="weight of the distance to the teacher's BatchNorm statistics")
     first_batch_norm: float = Field(10.0, ge=0, description="factor on the first BatchNorm layer's distance")
     total_variation: float = Field(
-        7.1e-4, ge=0, description="weight of TV-L2, root mean square over the batch (the paper's 1e-4 at its batch of 50)"
+        7.1e-4,
+        ge=0,
+        description="weight of TV-L2, root mean square over the batch (the paper's 1e-4 at its batch of 50)",
     )
     l2: float = Field(1e-5, ge=0, description="weight of the mean L2 norm of an image")
 
@@ -44,7 +46,9 @@ class SynthesisConfig(Spec):
 
     shards: int = Field(4, ge=1, le=1_000_000, description="batches of canvases per round; each is made by itself")
     batch_size: int = Field(64, ge=2, description="canvases per shard, optimised together")
-    rounds: int = Field(2, ge=1, le=100, description="rounds of recursive label calibration; round 0 has one-hot targets")
+    rounds: int = Field(
+        2, ge=1, le=100, description="rounds of recursive label calibration; round 0 has one-hot targets"
+    )
     canvas: tuple[int, int] | None = Field(
         None, description="height and width of a canvas in pixels; none: 8/7 of the teacher's input, as in the paper"
     )

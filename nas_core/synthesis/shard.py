@@ -1,6 +1,7 @@
 """What one synthesis shard-round takes and gives, whichever engine makes it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -22,6 +23,4 @@ class ShardImages:
     targets: Float[Tensor, "batch classes"]
     soft_labels: Float[Tensor, "batch classes"]
     losses: Float[Tensor, " batch"]
-    history: list[dict[str, float]]
-
-
+    history: list[dict[str, Any]]

@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from nas_core.errors import InputError
+from nas_core.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -97,5 +98,31 @@ class Teacher:
         return digest.hexdigest()
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        shape = (1, -1, 1, 1)
-        return torch.tensor(self.mean, device=device).reshape(shape), torch.tensor(self.std, device=device).reshape(shape)
+        mean, std = (torch.tensor(values, device=device).reshape(1, -1, 1, 1) for values in (self.mean, self.std))
+        return mean, std
+
+
+def checked(teacher: Teacher) -> Teacher:
+    """The same teacher, once a forward pass of two zero images has given one logit per class.
+
+    Raises:
+        InputError: If the network cannot take images of `input_shape`, or returns anything else.
+    """
+    images = f"images of shape {teacher.input_shape}"
+    try:
+        with torch.no_grad():
+            output = teacher.module(torch.zeros(2, *teacher.input_shape, device=teacher.device))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"the teacher's network cannot take {images} ({reason}); fix input_shape") from error
+    expected = (2, teacher.num_classes)
+    if not isinstance(output, Tensor) or output.shape != expected:
+        found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"
+        raise InputError(
+            f"the teacher's network answered two {images} with an output of {found}, but the config's "
+            f"{teacher.num_classes} classes call for logits of shape {expected}; fix the number of classes"
+        )
+    return teacher
+
+
+teachers: Registry[Teacher] = Registry("teacher")

@@ -1,0 +1,1 @@
+"""Training by distillation: batches, the loss, the one loop, and retraining."""

@@ -52,6 +52,12 @@ class SyntheticBatches:
         for chunk in self.canvases.split(self.batch_size):
             yield self._labelled(chunk[:, :, top : top + height, left : left + width])
 
+    def fresh_predictions(self, generator: torch.Generator) -> Float[Tensor, "images classes"]:
+        """The teacher's soft predictions on one new random window of every image, in stored order."""
+        pieces = torch.arange(len(self.canvases)).split(self.batch_size)
+        logits = [self._labelled(self._windows(piece, generator)).teacher_logits for piece in pieces]
+        return torch.cat(logits).softmax(dim=1)
+
     def _windows(self, indices: Tensor, generator: torch.Generator) -> UInt8[Tensor, "batch channels height width"]:
         """The images at `indices`, each cut at its own offset and flipped by its own coin."""
         _, height, width = self.teacher.input_shape

@@ -1,0 +1,48 @@
+# Every target sets up what it needs in .venv; a second call installs nothing again.
+PYTHON ?= python3
+BIN := .venv/bin
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.PHONY: help demo test lint format bench serve docs clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dfnas needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: .venv/installed  ## digits, from a trained network to a smaller one, in minutes
+	$(BIN)/dfnas run configs/digits.yaml --run-dir runs/digits
+
+test: .venv/installed  ## all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/installed  ## style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: .venv/installed  ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed  ## the numbers of the documentation
+	$(BIN)/python -m benchmarks.synthesis_speed
+
+serve: .venv/installed  ## Prefect server, work pool, worker and deployments, and a first run
+	$(BIN)/python -m flows.serve
+
+.venv/docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+docs: .venv/docs  ## the documentation as a site in docs/_build
+	$(BIN)/sphinx-build -W --keep-going docs docs/_build
+
+clean:  ## delete the virtual environment and caches, not the runs
+	rm -rf .venv docs/_build .pytest_cache .ruff_cache .hypothesis *.egg-info

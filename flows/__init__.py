@@ -1,0 +1,7 @@
+"""What happens in which order: the Prefect flow, and the `dfnas` command."""
+
+import os
+
+# No outside look-ups, unless the user asks for them. Set before Prefect is imported, which reads them once.
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

@@ -1,0 +1,136 @@
+"""The `dfnas` command. Exit codes: 0 done, 1 failed, 2 bad input."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+# Starting Prefect's embedded server takes longer than its own patience on a busy laptop.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+
+app = typer.Typer(
+    name="dfnas",
+    help="Data-free neural architecture search: from a pretrained classifier to a new one, without its data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the run")]
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="run directory")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="override a setting, such as search.strategy.epochs=5; repeatable"),
+]
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    run_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="run directory, new or to be resumed [default: runs/<name>]")
+    ] = None,
+    settings: Settings = None,
+    until: Annotated[
+        str, typer.Option(metavar="STAGE", help="stop after synthesis, search, retrain, evaluate or report")
+    ] = "report",
+    verbose: Annotated[bool, typer.Option("--verbose", help="show Prefect's log on the terminal too")] = False,
+) -> None:
+    """Run the pipeline, or resume it: what is done in the run directory is not done again."""
+    from flows.config_file import read_config
+    from flows.terminal import describe_failure, log_to
+
+    parsed = read_config(config, settings or [])
+    from flows.pipeline import Goal, dfnas
+    from tasks.report import summary
+    from tasks.run import open_run
+
+    if until not in {goal.value for goal in Goal}:
+        fail(f"--until {until} is no stage; choose from {', '.join(goal.value for goal in Goal)}", code=2)
+    # Here as well as in the flow: bad input should not have to wait for a server.
+    opened = open_run(parsed, run_dir)
+    typer.echo(f"{parsed.name}: {parsed.synthesis.images} images, run directory {opened.directory}", err=True)
+    with log_to(opened.layout.log, verbose=verbose):
+        state = dfnas(parsed, opened.directory, Goal(until), return_state=True)
+    if not state.is_completed():
+        sentence, code = describe_failure(state)
+        fail(f"{sentence}\nDetails: {opened.layout.log}. The same command resumes.", code=code)
+    typer.echo(summary(opened) if until == Goal.REPORT else f"{until} done; the same command without --until goes on")
+
+
+@app.command()
+def validate(config: ConfigFile, settings: Settings = None) -> None:
+    """Check a config, its teacher and its budget, without running or writing anything."""
+    from flows.config_file import read_config
+    from tasks.run import preflight
+
+    parsed = read_config(config, settings or [])
+    preflight(parsed)
+    typer.echo(
+        f"{config} is valid: {parsed.synthesis.images} images, {parsed.search.strategy.name} on "
+        f"{parsed.search.space.name}"
+    )
+
+
+@app.command()
+def status(directory: Directory) -> None:
+    """Show what of a run is done."""
+    from tasks.report import progress_table
+    from tasks.run import load_run
+
+    typer.echo(progress_table(load_run(directory)))
+
+
+@app.command()
+def report(directory: Directory) -> None:
+    """Write report.html and results.json of a finished run anew."""
+    from tasks.report import rewrite_report, summary
+    from tasks.run import load_run
+
+    loaded = load_run(directory)
+    rewrite_report(loaded)
+    typer.echo(summary(loaded))
+
+
+@app.command(name="list")
+def list_(kind: Annotated[str, typer.Argument(metavar="spaces|strategies|teachers", help="what to list")]) -> None:
+    """List what a config can choose by name."""
+    from nas_core.evaluation.data import data_sources
+    from nas_core.search_spaces import spaces
+    from nas_core.strategies import strategies
+    from nas_core.teachers import teachers
+
+    known = {"spaces": spaces, "strategies": strategies, "teachers": teachers, "data": data_sources}
+    if kind not in known:
+        fail(f"there is no list of '{kind}'; choose from {', '.join(known)}", code=2)
+    described = known[kind].describe()
+    width = max(map(len, described))
+    for name, description in described.items():
+        typer.echo(f"{name:<{width}}  {description}")
+
+
+def fail(sentence: str, code: int) -> NoReturn:
+    """Say what went wrong and leave."""
+    typer.echo(f"dfnas: {sentence}", err=True)
+    sys.exit(code)
+
+
+def main() -> None:
+    """Entry point: bad input and trouble with files end in a sentence, not in a traceback."""
+    from nas_core.errors import InputError
+    from storage.errors import StorageError
+
+    try:
+        app()
+    except InputError as error:
+        fail(str(error), code=2)
+    except (StorageError, OSError) as error:
+        fail(str(error), code=1)
+    except KeyboardInterrupt:
+        fail("interrupted; the same command resumes", code=130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The pipeline: from a pretrained classifier, without data, to a searched and retrained network."""
+
+from enum import Enum
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from nas_core.config import RunConfig
+from tasks.evaluation import evaluate_student
+from tasks.report import write_report
+from tasks.retrain import retrain_architecture
+from tasks.run import locked, open_run
+from tasks.search import search_architecture
+from tasks.stage import verify
+from tasks.synthesis import commit_dataset, initialise_noise, synthesize
+
+
+class Goal(str, Enum):
+    """How far to go; what came before is taken from the run directory or made on the way."""
+
+    SYNTHESIS = "synthesis"
+    SEARCH = "search"
+    RETRAIN = "retrain"
+    EVALUATE = "evaluate"
+    REPORT = "report"
+
+
+# One worker: a task uses all cores (or the device) by itself, and two at once would only slow each other down.
+@flow(name="dfnas", task_runner=ThreadPoolTaskRunner(max_workers=1))
+def dfnas(
+    config: RunConfig,
+    run_dir: Annotated[str | None, Field(description="run directory, new or to be resumed; none: runs/<name>")] = None,
+    until: Annotated[Goal, Field(description="last stage to run")] = Goal.REPORT,
+) -> dict[str, Any]:
+    """Synthesise images from the teacher, search an architecture on them, retrain it, judge it, report.
+
+    Every step is cached on its content: running again in the same directory resumes.
+
+    Args:
+        config: What to run.
+        run_dir: Run directory, new or to be resumed; none: `runs/<name>`.
+        until: The last stage to run.
+
+    Returns:
+        The figures of the last stage; of the whole pipeline, the content of `results.json`.
+    """
+    run = open_run(config, run_dir)
+    with locked(run):
+        verify(run)
+
+        noise = initialise_noise.submit(run)
+        images = {(-1, shard): noise for shard in range(config.synthesis.shards)}
+        for round_ in range(config.synthesis.rounds):
+            for shard in range(config.synthesis.shards):
+                labels = images[round_ - 1, shard]
+                images[round_, shard] = synthesize.submit(run, labels, round=round_, shard=shard)
+        shard_rounds = [future for (round_, _), future in images.items() if round_ >= 0]
+        dataset = commit_dataset.submit(run, shard_rounds)
+        if until is Goal.SYNTHESIS:
+            return dataset.result().figures
+
+        found = search_architecture.submit(run, dataset)
+        if until is Goal.SEARCH:
+            return found.result().figures
+
+        model = retrain_architecture.submit(run, dataset, found)
+        if until is Goal.RETRAIN:
+            return model.result().figures
+
+        judgement = evaluate_student.submit(run, dataset, model)
+        if until is Goal.EVALUATE:
+            return judgement.result().figures
+
+        return write_report.submit(run, [dataset, found, model, judgement], shard_rounds).result().figures

@@ -1,0 +1,46 @@
+"""Running statistics of BatchNorm for one path through shared weights."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    """All BatchNorm layers of a network."""
+    return [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+
+
+@torch.no_grad()
+def recalibrate(
+    module: nn.Module,
+    forward: Callable[[Tensor], Tensor],
+    batches: Iterable[Float[Tensor, "batch channels height width"]],
+) -> None:
+    """Replace the running statistics by the plain average over some batches, and leave the network in eval mode.
+
+    Statistics gathered while many paths shared the weights fit none of them, so a path's score means nothing before
+    this. A plain average, unlike a moving one, needs few batches and keeps nothing of the initial values.
+
+    Args:
+        module: The network whose BatchNorm layers are meant.
+        forward: Runs the network the way it will be judged, such as one path of a supernet.
+        batches: Normalised images; batches of equal size.
+
+    Source:
+        Single Path One-Shot NAS, arXiv:1904.00420, section 3.4 ("Inference").
+    """
+    norms = batch_norms(module)
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+    module.train()
+    for position, images in enumerate(batches, start=1):
+        for norm in norms:
+            # Same as momentum None, which would read its step counter back from the device at every layer.
+            norm.momentum = 1 / position
+        forward(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    module.eval()

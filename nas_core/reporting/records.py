@@ -1,0 +1,51 @@
+"""What the report is made from: plain records of every stage, already in memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from nas_core.search_spaces.base import Architecture, Slot
+
+
+@dataclass(frozen=True)
+class RunRecords:
+    """Everything the report of one run shows.
+
+    Attributes:
+        results: The figures of merit, nested: teacher {top1, fingerprint, classes}, student {top1, agreement, macs,
+            params}, search {architecture, strategy, space}, synthesis {images, rounds}, timings {synthesis, search,
+            retrain, evaluation, total} in seconds, seed, device, versions {package: version}, evaluation {images,
+            source}, digests {dataset, search, model}. Both top1 are None without real images; the rest is required.
+        config_yaml: The resolved config.
+        class_names: One name per class of the teacher.
+        shown_classes: The class indices that `image_grid` shows, in its order.
+        image_grid: Synthetic images by round, shown class and number, as bytes.
+        target_prediction: Mean of the teacher's soft predictions on fresh windows of the final canvases, one row per
+            target class; rows sum to 1, and are NaN for classes without images.
+        synthesis_history: {"round", "shard", "step", "total", "classification", "batch_norm", "total_variation",
+            "l2"}: the weighted total and its unweighted terms.
+        slots: The choices of the search space.
+        architecture: The found architecture, one operation per slot.
+        search_training: Supernet training, one record per epoch: {"epoch", "loss", ...}.
+        search_curve: The strategy's own records: {"epoch", ...}; under "gates", one list of operation weights per
+            slot draws their course.
+        search_candidates: {"architecture", "macs", "score", "generation"}; empty for strategies that rate none.
+        retrain_history: {"epoch", "loss", "learning_rate", "agreement"}.
+    """
+
+    results: Mapping[str, Any]
+    config_yaml: str
+    class_names: Sequence[str]
+    shown_classes: Sequence[int]
+    image_grid: UInt8[Tensor, "rounds shown images channels height width"]
+    target_prediction: Float[Tensor, "classes classes"]
+    synthesis_history: Sequence[Mapping[str, Any]]
+    slots: Sequence[Slot]
+    architecture: Architecture
+    search_training: Sequence[Mapping[str, Any]] = ()
+    search_curve: Sequence[Mapping[str, Any]] = ()
+    search_candidates: Sequence[Mapping[str, Any]] = ()
+    retrain_history: Sequence[Mapping[str, Any]] = ()

@@ -1,0 +1,235 @@
+"""NAS-Bench-201: one cell of four nodes, an operation on each of its six edges, 15,625 architectures.
+
+Source: Dong and Yang, "NAS-Bench-201", arXiv:2001.00326, and its reference code. In the supernet only the cells'
+BatchNorm layers lack scale and shift; stem, residual blocks and head are the stand-alone network's.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal, get_args
+
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from nas_core.errors import InputError
+from nas_core.ops.cost import count_macs
+from nas_core.ops.mixed import Gates, MixedOperation
+from nas_core.ops.primitives import Zero, average_pool, relu_conv_bn
+from nas_core.registry import Spec
+from nas_core.search_spaces.base import Architecture, SearchSpace, Slot, Supernet, spaces
+
+OperationName = Literal["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
+OPERATIONS: tuple[OperationName, ...] = get_args(OperationName)
+
+# (target, source) of each edge, in the order of the slots.
+EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
+
+
+def cell_operation(name: str, channels: int, affine: bool) -> nn.Module:
+    """An operation of an edge, which keeps the shape.
+
+    Args:
+        name: One of `OPERATIONS`.
+        channels: Channels of input and output.
+        affine: Whether BatchNorm learns a scale and a shift.
+    """
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "none": Zero,
+        "skip_connect": nn.Identity,
+        "nor_conv_1x1": lambda: relu_conv_bn(channels, channels, 1, affine=affine),
+        "nor_conv_3x3": lambda: relu_conv_bn(channels, channels, 3, affine=affine),
+        "avg_pool_3x3": lambda: average_pool(3),
+    }
+    return makers[name]()
+
+
+class Cell(nn.Module):
+    """Four nodes; a node is the sum of its incoming edges, and the last one is the output.
+
+    Args:
+        edges: One module per entry of `EDGES`: an operation, or a `MixedOperation` to be called with a gate.
+    """
+
+    def __init__(self, edges: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.edges = nn.ModuleList(edges)
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], gates: Gates | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Output of the last node, under one gate per edge if the edges are mixed."""
+        nodes = [x]
+        for index, (target, source) in enumerate(EDGES):
+            gate = () if gates is None else (gates[index],)
+            message = self.edges[index](nodes[source], *gate)
+            if target == len(nodes):
+                nodes.append(message)
+            else:
+                nodes[target] = nodes[target] + message
+        return nodes[-1]
+
+
+class ResidualBlock(nn.Module):
+    """Halves height and width (odd ones rounded up) between two stages.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            relu_conv_bn(in_channels, out_channels, 3, stride=2), relu_conv_bn(out_channels, out_channels, 3)
+        )
+        self.shortcut = nn.Sequential(
+            # ceil_mode changes nothing for even sides and lets odd ones meet the strided convolution's size.
+            nn.AvgPool2d(2, stride=2, ceil_mode=True),
+            nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        )
+
+    def forward(
+        self, x: Float[Tensor, "batch in_channels height width"]
+    ) -> Float[Tensor, "batch out_channels half_height half_width"]:
+        """Sum of the two branches."""
+        return self.shortcut(x) + self.convolutions(x)
+
+
+class Macro(nn.Module):
+    """Everything around the cells: stem, three stages with residual blocks between them, head.
+
+    Args:
+        in_channels: Channels of the images.
+        channels: Channels of the first stage; they double from stage to stage.
+        cells: Cells per stage.
+        num_classes: Number of logits.
+        make_cell: Makes a cell of a given number of channels.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int, cells: int, num_classes: int, make_cell: Callable[[int], nn.Module]
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        self.body = nn.ModuleList(make_cell(channels) for _ in range(cells))
+        for width in (2 * channels, 4 * channels):
+            self.body.append(ResidualBlock(width // 2, width))
+            self.body.extend(make_cell(width) for _ in range(cells))
+        self.activation = nn.Sequential(nn.BatchNorm2d(4 * channels), nn.ReLU())
+        self.classifier = nn.Linear(4 * channels, num_classes)
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], gates: Gates | None = None
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits of normalised images; every cell gets the same gates."""
+        x = self.stem(x)
+        for block in self.body:
+            x = block(x, gates) if isinstance(block, Cell) else block(x)
+        return self.classifier(self.activation(x).mean(dim=(2, 3)))
+
+
+class NasBench201Supernet(Macro, Supernet):
+    """The macro network with every allowed operation on every edge; called with one gate per edge."""
+
+
+class NasBench201Spec(Spec):
+    """NAS-Bench-201's cell space: 5 operations on 6 edges of one cell, repeated in 3 stages."""
+
+    name: Literal["nasbench201"] = "nasbench201"
+    channels: int = Field(16, ge=1, le=512, description="channels of the first of three stages; they double twice")
+    cells: int = Field(5, ge=1, le=50, description="cells per stage")
+    operations: tuple[OperationName, ...] = Field(
+        OPERATIONS, min_length=1, description="operations that any edge may choose from"
+    )
+
+
+@spaces.register(NasBench201Spec)
+class NasBench201(SearchSpace):
+    """The NAS-Bench-201 space for images of any size.
+
+    Args:
+        channels: Channels of the first stage.
+        cells: Cells per stage.
+        operations: Names of the operations that every edge may choose from.
+        input_shape: (channels, height, width) of the images.
+        num_classes: Number of logits.
+
+    Raises:
+        InputError: If a size is not positive, an operation is unknown, or there is none.
+    """
+
+    name: ClassVar[str] = "nasbench201"
+
+    def __init__(
+        self,
+        channels: int = 16,
+        cells: int = 5,
+        operations: Sequence[str] = OPERATIONS,
+        *,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+    ) -> None:
+        sizes = {"channels": channels, "cells": cells, "num_classes": num_classes, "input_shape": min(input_shape)}
+        for name, size in sizes.items():
+            if size < 1:
+                raise InputError(f"search space 'nasbench201': {name} is {size}; it must be at least 1")
+        self.channels, self.cells = channels, cells
+        self.input_shape, self.num_classes = input_shape, num_classes
+        every = tuple(Slot(f"{target}<-{source}", OPERATIONS) for target, source in EDGES)
+        self.slots = self.restricted_slots(every, dict.fromkeys(range(len(EDGES)), operations))
+
+    def supernet(self) -> NasBench201Supernet:
+        """A supernet; each edge holds its slot's operations."""
+
+        def make_cell(width: int) -> Cell:
+            return Cell(
+                [
+                    MixedOperation([cell_operation(name, width, affine=False) for name in slot.operations])
+                    for slot in self.slots
+                ]
+            )
+
+        return NasBench201Supernet(self.input_shape[0], self.channels, self.cells, self.num_classes, make_cell)
+
+    def network(self, architecture: Architecture) -> Macro:
+        """The benchmark's stand-alone network."""
+        return self._macro(
+            lambda width: Cell([cell_operation(name, width, affine=True) for name in architecture.operations])
+        )
+
+    def notation(self, operations: Sequence[str]) -> str:
+        """The benchmark's string, such as "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"."""
+        nodes = [
+            "".join(f"|{name}~{source}" for name, (to, source) in zip(operations, EDGES, strict=True) if to == target)
+            for target in (1, 2, 3)
+        ]
+        return "+".join(f"{node}|" for node in nodes)
+
+    def parse(self, notation: str) -> Architecture:
+        """Read the benchmark's string."""
+        operations = re.findall(r"\|(\w+)~", notation)
+        if len(operations) != len(EDGES) or self.notation(operations) != notation:
+            example = self.notation(["skip_connect"] * len(EDGES))
+            raise InputError(f"'{notation}' is no architecture of nasbench201; write it like '{example}'")
+        return self.architecture(self.indices(operations))
+
+    def cost_table(self) -> tuple[int, tuple[tuple[int, ...], ...]]:
+        """Counted, not estimated: an edge's operation runs in every cell of every stage."""
+        fixed, operations = self._costs
+        return fixed, tuple(tuple(operations[name] for name in slot.operations) for slot in self.slots)
+
+    @functools.cached_property
+    def _costs(self) -> tuple[int, dict[str, int]]:
+        """Multiply-accumulates of the network without its cells, and of each operation on one edge of all cells."""
+        _, height, width = self.input_shape
+        operations: dict[str, int] = dict.fromkeys(OPERATIONS, 0)
+        for stage in range(3):
+            shape = (self.channels * 2**stage, -(-height // 2**stage), -(-width // 2**stage))
+            for name in operations:
+                operations[name] += self.cells * count_macs(cell_operation(name, shape[0], affine=True), shape)
+        return count_macs(self._macro(lambda _: nn.Identity()), self.input_shape), operations
+
+    def _macro(self, make_cell: Callable[[int], nn.Module]) -> Macro:
+        return Macro(self.input_shape[0], self.channels, self.cells, self.num_classes, make_cell)

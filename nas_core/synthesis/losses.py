@@ -1,0 +1,86 @@
+"""Losses that pull a batch of synthetic images towards the teacher's training distribution.
+
+Each loss is a pure function of tensors: no hooks, no globals, no logging. Each is a mean or a root mean square
+over the batch, so that a weight means the same at every batch size.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def soft_cross_entropy(
+    logits: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]
+) -> Float[Tensor, " batch"]:
+    """Cross-entropy of each image's prediction to its target distribution.
+
+    Args:
+        logits: The teacher's logits.
+        targets: Class probabilities, rows summing to 1; one-hot rows give the usual cross-entropy.
+
+    Returns:
+        -sum_c targets_c log softmax(logits)_c in nats, >= 0.
+
+    Source:
+        Data-Free NAS, arXiv:2112.02086, recursive label calibration; its public code uses temperature 1.
+    """
+    return -(targets * logits.log_softmax(dim=1)).sum(dim=1)
+
+
+def total_variation_l2(x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
+    """Unsquared L2 norm of neighbour differences, summed over four directions, root mean square over the batch.
+
+    Args:
+        x: Normalised images, at least 2x2.
+
+    Returns:
+        sum over horizontal, vertical and both diagonal differences d of ||d||_2 / sqrt(batch), >= 0. The public
+        codes leave out the division, so their loss grows with the square root of the batch: multiply their weight
+        by sqrt(their batch) to get ours.
+
+    Source:
+        DeepInversion, arXiv:1912.08795, R_TV, and the code of Data-Free NAS.
+    """
+    differences = (
+        x[:, :, :, 1:] - x[:, :, :, :-1],
+        x[:, :, 1:, :] - x[:, :, :-1, :],
+        x[:, :, 1:, 1:] - x[:, :, :-1, :-1],
+        x[:, :, 1:, :-1] - x[:, :, :-1, 1:],
+    )
+    total = torch.stack([torch.linalg.vector_norm(difference) for difference in differences]).sum()
+    return total / x.shape[0] ** 0.5
+
+
+def mean_image_norm(x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, ""]:
+    """Mean over the batch of each image's L2 norm, >= 0.
+
+    Args:
+        x: Normalised images.
+
+    Source:
+        DeepInversion, arXiv:1912.08795, R_l2, as computed by the public codes.
+    """
+    return torch.linalg.vector_norm(x.flatten(start_dim=1), dim=1).mean()
+
+
+def statistics_distance(
+    batch_mean: Float[Tensor, " channels"],
+    batch_var: Float[Tensor, " channels"],
+    running_mean: Float[Tensor, " channels"],
+    running_var: Float[Tensor, " channels"],
+) -> Float[Tensor, ""]:
+    """Distance between a batch's channel statistics and those that one BatchNorm layer stored.
+
+    Args:
+        batch_mean: Mean of the layer's input over batch, height and width.
+        batch_var: Biased variance of the same.
+        running_mean: The teacher's stored mean, in the same units.
+        running_var: The teacher's stored variance, in the same units squared.
+
+    Returns:
+        ||batch_mean - running_mean||_2 + ||batch_var - running_var||_2, >= 0.
+
+    Source:
+        R_feature of DeepInversion, arXiv:1912.08795, eq. 4.
+    """
+    return torch.linalg.vector_norm(batch_mean - running_mean) + torch.linalg.vector_norm(batch_var - running_var)

@@ -1,0 +1,68 @@
+"""A teacher from torchvision's classification models."""
+
+import difflib
+import pickle
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlparse
+
+import torch
+import torchvision
+from pydantic import Field
+from torch import nn
+from torchvision.models import WeightsEnum
+
+from nas_core.errors import InputError
+from nas_core.registry import Spec
+from nas_core.teachers.teacher import Teacher, checked, teachers
+
+
+class TorchvisionSpec(Spec):
+    """A torchvision classifier; its weights are downloaded once into torch hub's cache."""
+
+    name: Literal["torchvision"] = "torchvision"
+    network: str = Field(description="name of the torchvision classification model, such as resnet18")
+    weights: str = Field("DEFAULT", description="name of its pretrained weights, such as IMAGENET1K_V1")
+    flip_invariant: bool = Field(
+        True, description="whether a horizontally mirrored image keeps its class (not so for digits or text)"
+    )
+
+
+@teachers.register(TorchvisionSpec)
+def torchvision_teacher(*, network: str, weights: str, flip_invariant: bool) -> Teacher:
+    """Load a torchvision model with the crop size, mean, std and class names of its weights.
+
+    The arguments are the fields of `TorchvisionSpec`.
+
+    Raises:
+        InputError: If the network or its weights are unknown, or the weights file can neither be read nor downloaded.
+    """
+    known = _one_of("torchvision network", network, torchvision.models.list_models(module=torchvision.models))
+    entries = torchvision.models.get_model_weights(known).__members__
+    entry = entries[_one_of(f"weights of {known}", weights, list(entries))]
+    module = _load(known, entry)
+    preprocessing = entry.transforms()
+    side = preprocessing.crop_size[0]
+    mean, std = tuple(map(float, preprocessing.mean)), tuple(map(float, preprocessing.std))
+    return checked(Teacher(module, (3, side, side), mean, std, tuple(entry.meta["categories"]), flip_invariant))
+
+
+def _load(network: str, entry: WeightsEnum) -> nn.Module:
+    """The model with its weights, from torch hub's cache or the network."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(entry.url).path).name
+    try:
+        # torchvision would run code hidden in the cached file; reading it as mere tensors first refuses such a file.
+        entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        return torchvision.models.get_model(network, weights=entry, progress=False)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"the weights {entry} can neither be read nor downloaded ({reason}); put the file {entry.url} at '{file}'"
+        ) from error
+
+
+def _one_of(kind: str, name: str, known: list[str]) -> str:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+        raise InputError(f"there is no {kind} '{name}'; {'similar' if near else 'known'}: {', '.join(near or known)}")
+    return name

@@ -1,0 +1,210 @@
+"""The one training loop: supernets, found architectures and reference teachers learn here.
+
+What differs between them (how images become logits, what else happens around a step) is a `Trainee`; how weights
+are updated is a `Recipe`. All draws of an epoch come from a generator of that epoch, so a run that is resumed ends
+with the same bytes as one that never stopped.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from nas_core.checkpoint import Checkpoint, Progress, no_progress
+from nas_core.errors import InputError
+from nas_core.seeding import generator
+from nas_core.training.batches import Batch
+from nas_core.training.recipe import Recipe
+
+# A loss of (student logits, teacher logits), a mean over the batch.
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+# Reading a figure makes the device wait, so progress shows one that is at most this many steps old.
+STEPS_BETWEEN_READINGS = 20
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What the loop trains on; `SyntheticBatches` is one."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        """One pass in an order that the generator decides."""
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """The weight step that is about to happen.
+
+    Attributes:
+        batch: Its images and the teacher's logits.
+        optimiser: The weights' optimiser, with this step's learning rate already set.
+    """
+
+    batch: Batch
+    optimiser: torch.optim.SGD
+
+
+class Trainee:
+    """A network in training. This one is run as it is; a strategy overrides what it needs.
+
+    Per epoch the loop calls `start_epoch`, for every batch `before_step` and `forward`, then `end_epoch`.
+
+    Args:
+        network: Its parameters are the weights that the loop updates; on the device of the batches.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def start_epoch(self, epoch: int) -> None:
+        """Prepare an epoch, such as its generators."""
+
+    def before_step(self, step: Step, /) -> None:
+        """Do something before a weight step, such as a step of architecture weights."""
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        """Logits of the step's images, with a graph to the weights."""
+        return self.network(images)
+
+    def end_epoch(self, record: dict[str, Any], /) -> None:
+        """See an epoch's record, which may be added to."""
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs beside the network's weights."""
+        return {}
+
+    def load(self, state: dict[str, Any], /) -> None:
+        """Take up a `state`."""
+
+
+class Averages:
+    """Loss and agreement with the teacher averaged over images, kept on the device until they are read.
+
+    Args:
+        device: Where the logits are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(2, dtype=torch.float32, device=device)
+        self._images = 0
+
+    @torch.no_grad()
+    def add(self, loss: Tensor, logits: Tensor, teacher_logits: Tensor) -> None:
+        """Count a batch in, with its mean loss and its logits (batch, classes)."""
+        agreeing = (logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).sum()
+        self._sums += torch.stack([loss * len(logits), agreeing])
+        self._images += len(logits)
+
+    def read(self) -> dict[str, float]:
+        """{"loss", "agreement"}: the mean loss, and the share of images with the teacher's top class."""
+        loss, agreement = (self._sums / self._images).tolist()
+        return {"loss": loss, "agreement": agreement}
+
+
+def train(
+    trainee: Trainee,
+    batches: Batches,
+    recipe: Recipe,
+    objective: Objective,
+    *,
+    seed: int,
+    stage: str,
+    checkpoint: Checkpoint,
+    progress: Progress = no_progress,
+) -> list[dict[str, Any]]:
+    """Train a network, or continue from `checkpoint.state`; state is saved after every epoch.
+
+    Args:
+        trainee: The network and how it is run; left in train mode.
+        batches: What it learns from.
+        recipe: How its weights are updated.
+        objective: What is minimised.
+        seed: The run's seed.
+        stage: Names the random stream, such as "retrain".
+        checkpoint: Where an interrupted run left off, and where to save.
+        progress: Called after every step; figures are the epoch's averages so far.
+
+    Returns:
+        One record per epoch: {"epoch", "loss", "learning_rate" (of its last step), "agreement"} and what the trainee
+        adds; loss and agreement are averages over the epoch's steps, each before its update.
+
+    Raises:
+        InputError: If the loss is no longer a finite number.
+    """
+    optimiser = torch.optim.SGD(
+        recipe.parameter_groups(trainee.network), lr=recipe.learning_rate, momentum=0.9, nesterov=True
+    )
+    records: list[dict[str, Any]] = []
+    if checkpoint.state is not None:
+        # Copied, because the optimiser would go on to change the tensors that it is given.
+        state = copy.deepcopy(checkpoint.state)
+        trainee.network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        trainee.load(state["trainee"])
+        records = state["records"]
+    for epoch in range(len(records), recipe.epochs):
+        order = generator(seed, f"{stage}.batches", epoch)
+        record = _train_epoch(trainee, batches, recipe, objective, optimiser, epoch, order, progress)
+        if not math.isfinite(record["loss"]):
+            raise InputError(
+                f"{stage}: the loss became {record['loss']} in epoch {epoch}; lower learning_rate or gradient_clip"
+            )
+        trainee.end_epoch(record)
+        records.append(record)
+        state = {
+            "network": trainee.network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "trainee": trainee.state(),
+            "records": records,
+        }
+        # A copy, because whoever keeps the state must not see it change when training goes on.
+        checkpoint.save(copy.deepcopy(state))
+    return records
+
+
+def _train_epoch(
+    trainee: Trainee,
+    batches: Batches,
+    recipe: Recipe,
+    objective: Objective,
+    optimiser: torch.optim.SGD,
+    epoch: int,
+    order: torch.Generator,
+    progress: Progress,
+) -> dict[str, Any]:
+    """One pass over the batches; returns its record."""
+    weights = list(trainee.network.parameters())
+    averages = Averages(weights[0].device)
+    figures: dict[str, float] = {}
+    learning_rate = 0.0
+    trainee.network.train()
+    trainee.start_epoch(epoch)
+    for position, batch in enumerate(batches.epoch(order)):
+        done = epoch * len(batches) + position
+        learning_rate = recipe.learning_rate_at(done, len(batches))
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate
+        trainee.before_step(Step(batch, optimiser))
+        # To None, not to zero: neither decay nor momentum may move the weights of a path that did not run.
+        optimiser.zero_grad(set_to_none=True)
+        logits = trainee.forward(batch.images)
+        loss = objective(logits, batch.teacher_logits)
+        loss.backward()
+        clip_grad_norm_(weights, recipe.gradient_clip)
+        optimiser.step()
+        averages.add(loss, logits, batch.teacher_logits)
+        if position % STEPS_BETWEEN_READINGS == 0:
+            figures = averages.read()
+        progress(done + 1, recipe.epochs * len(batches), figures)
+    return {"epoch": epoch, "learning_rate": learning_rate, **averages.read()}

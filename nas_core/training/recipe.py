@@ -1,0 +1,52 @@
+"""The settings of the training loop, as a config section of its own or part of a strategy's."""
+
+import math
+
+from pydantic import Field, model_validator
+from torch import nn
+
+from nas_core.registry import Spec
+
+
+class Recipe(Spec):
+    """SGD with Nesterov momentum 0.9; the learning rate rises linearly, then falls along a cosine."""
+
+    epochs: int = Field(100, ge=1, description="passes over the training images")
+    learning_rate: float = Field(0.1, gt=0, description="peak learning rate, reached after the warm-up")
+    final_learning_rate: float = Field(0.0, ge=0, description="learning rate that the cosine ends at")
+    warmup_epochs: int = Field(2, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs")
+    weight_decay: float = Field(
+        5e-4,
+        ge=0,
+        description="L2 penalty on the weights of convolutions and linear layers, not on biases or BatchNorm",
+    )
+    gradient_clip: float = Field(5.0, gt=0, description="largest L2 norm of the gradient of all weights together")
+
+    @model_validator(mode="after")
+    def _schedule_makes_sense(self) -> "Recipe":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be smaller than epochs = {self.epochs}")
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate = {self.final_learning_rate} must not exceed learning_rate = {self.learning_rate}"
+            )
+        return self
+
+    def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
+        """The learning rate of a step, counted from 0 over all epochs.
+
+        A pure function: a resumed run needs no scheduler state.
+        """
+        warmup, total = self.warmup_epochs * steps_per_epoch, self.epochs * steps_per_epoch
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        cosine = (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
+        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * cosine
+
+    def parameter_groups(self, network: nn.Module) -> list[dict]:
+        """Weight decay for tensors of more than one dimension, none for the rest."""
+        parameters = list(network.parameters())
+        return [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]

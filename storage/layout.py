@@ -1,0 +1,92 @@
+"""Where things are in a run directory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """Paths of one run.
+
+    ```
+    config.yaml      the config as resolved          dataset.zarr/  the synthetic images
+    manifests/       one per finished piece of work  search/        found architecture, records
+    checkpoints/     of work in progress             model/         architecture and weights
+    results.json     the figures                     report.html    the page to read
+    cache/           Prefect's persisted results     dfnas.log      the log
+    ```
+    """
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The config as resolved."""
+        return self.root / "config.yaml"
+
+    @property
+    def dataset(self) -> Path:
+        """The Zarr group of synthetic images."""
+        return self.root / "dataset.zarr"
+
+    @property
+    def search(self) -> Path:
+        """Records of the search: what it found and how."""
+        return self.root / "search" / "outcome.json"
+
+    @property
+    def architecture(self) -> Path:
+        """All that is needed to rebuild the student, beside its weights."""
+        return self.root / "model" / "architecture.json"
+
+    @property
+    def weights(self) -> Path:
+        """The student's weights."""
+        return self.root / "model" / "weights.safetensors"
+
+    @property
+    def training(self) -> Path:
+        """Records of the retraining."""
+        return self.root / "model" / "training.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """The final figures before they are put together."""
+        return self.root / "evaluation.json"
+
+    @property
+    def results(self) -> Path:
+        """The figures, with stable keys."""
+        return self.root / "results.json"
+
+    @property
+    def report(self) -> Path:
+        """The page to read."""
+        return self.root / "report.html"
+
+    @property
+    def cache(self) -> Path:
+        """Prefect's persisted task results: small manifests."""
+        return self.root / "cache"
+
+    @property
+    def log(self) -> Path:
+        """The log of every run in this directory."""
+        return self.root / "dfnas.log"
+
+    @property
+    def provenance(self) -> Path:
+        """What the run is made of: digest of the config, teacher, seed, versions."""
+        return self.root / "manifest.json"
+
+    def records(self, piece: str) -> Path:
+        """Records of a piece of work, for the report."""
+        return self.root / "records" / f"{piece}.json"
+
+    def manifest(self, piece: str) -> Path:
+        """The manifest of a finished piece of work, such as "synthesis-r001-s00002" or "search"."""
+        return self.root / "manifests" / f"{piece}.json"
+
+    def checkpoint(self, piece: str) -> Path:
+        """The state of a piece of work in progress."""
+        return self.root / "checkpoints" / f"{piece}.pt"

@@ -1,0 +1,175 @@
+"""Results and report: everything that the stages left, put together for people and programs to read."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from prefect.artifacts import create_markdown_artifact
+from torch import Tensor
+
+from nas_core.reporting.page import render
+from nas_core.reporting.records import RunRecords
+from nas_core.reporting.summary import comparison, summary_lines
+from nas_core.search_spaces import SearchSpace
+from nas_core.seeding import generator
+from nas_core.teachers import Teacher
+from nas_core.training.batches import SyntheticBatches
+from storage.dataset import SyntheticImages
+from storage.files import digest_of_file, read_json, write_bytes, write_json
+from storage.manifests import Manifest, read_manifest
+from tasks.run import Run, versions
+from tasks.stage import Product, piece_name, stage
+
+SHOWN_CLASSES = 10
+IMAGES_PER_CELL = 3
+# Result key of the time that each stage's pieces took together.
+TIMED_STAGES = {"synthesis": "synthesis", "search": "search", "retrain": "retrain", "evaluate": "evaluation"}
+
+
+@stage("report", version=1, sections=("name", "synthesis", "search", "retrain", "evaluation"))
+def write_report(run: Run, _piece: str, _key: str, _stages: list[Manifest], _shards: list[Manifest]) -> Product:
+    """Write results.json and report.html, and show the result in Prefect."""
+    results = rewrite_report(run)
+    create_markdown_artifact(
+        _result_markdown(results), key=f"dfnas-{run.config.name}", description="Result of a dfnas run"
+    )
+    layout = run.layout
+    return Product(digest=digest_of_file(layout.results), files=[layout.results, layout.report], figures=results)
+
+
+def rewrite_report(run: Run) -> dict[str, Any]:
+    """Write results.json and report.html from what the finished stages left.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        StorageError: If a stage has not finished; the message names the missing file.
+    """
+    layout = run.layout
+    results = _results(run)
+    page = render(_records(run, results))
+    write_json(layout.results, results)
+    write_bytes(layout.report, page.encode())
+    return results
+
+
+def summary(run: Run) -> str:
+    """The result as a small table for the terminal, and where to read on."""
+    lines = summary_lines(read_json(run.layout.results))
+    return "\n".join([*lines, f"report: {run.layout.report}"])
+
+
+def progress_table(run: Run) -> str:
+    """What of a run is done: one line per stage with its pieces and seconds."""
+    synthesis = run.config.synthesis
+    expected = {
+        "noise": 1,
+        "synthesis": synthesis.rounds * synthesis.shards,
+        "dataset": 1,
+        "search": 1,
+        "retrain": 1,
+        "evaluate": 1,
+        "report": 1,
+    }
+    lines = [f"{run.config.name} in {run.directory}", f"{'stage':<10}  {'done':>9}  {'seconds':>8}"]
+    for name, total in expected.items():
+        manifests = stage_manifests(run, name)
+        seconds = sum(manifest.seconds for manifest in manifests)
+        lines.append(f"{name:<10}  {f'{len(manifests)}/{total}':>9}  {seconds:>8.1f}")
+    return "\n".join(lines)
+
+
+def stage_manifests(run: Run, name: str) -> list[Manifest]:
+    """Manifests of the finished pieces of a stage, in order."""
+    paths = sorted(run.layout.manifest(name).parent.glob(f"{name}*.json"))
+    return [manifest for path in paths if (manifest := read_manifest(path)) is not None]
+
+
+def _results(run: Run) -> dict[str, Any]:
+    """The figures with their stable keys."""
+    config, figures = run.config, read_json(run.layout.evaluation)
+    manifests = {name: stage_manifests(run, name) for name in ("noise", "dataset", *TIMED_STAGES)}
+    timings = {key: sum(m.seconds for m in manifests[name]) for name, key in TIMED_STAGES.items()}
+    return {
+        "name": config.name,
+        "seed": config.seed,
+        "device": str(run.teacher().device),
+        "teacher": {"fingerprint": run.fingerprint, "classes": run.teacher().num_classes, **figures["teacher"]},
+        "student": figures["student"],
+        "search": {
+            "architecture": read_json(run.layout.search)["architecture"],
+            "strategy": config.search.strategy.name,  # type: ignore[attr-defined]
+            "space": config.search.space.name,  # type: ignore[attr-defined]
+        },
+        "synthesis": {"images": config.synthesis.images, "rounds": config.synthesis.rounds},
+        "evaluation": figures["evaluation"],
+        "timings": {**timings, "total": sum(timings.values())},
+        "digests": {
+            key: m.digest
+            for name, key in {"dataset": "dataset", "search": "search", "retrain": "model"}.items()
+            for m in manifests[name]
+        },
+        "versions": versions(),
+    }
+
+
+def _records(run: Run, results: dict[str, Any]) -> RunRecords:
+    """What the page shows."""
+    found = read_json(run.layout.search)
+    space, teacher = run.space(), run.teacher()
+    images = SyntheticImages(run.layout.dataset)
+    shown = sorted(images.targets.argmax(1).unique().tolist())[:SHOWN_CLASSES]
+    return RunRecords(
+        results=results,
+        config_yaml=run.layout.config.read_text(),
+        class_names=teacher.class_names,
+        shown_classes=shown,
+        image_grid=_image_grid(images, shown),
+        target_prediction=_target_prediction(images, teacher, run.config.seed),
+        synthesis_history=_synthesis_history(run),
+        slots=space.slots,
+        architecture=space.parse(found["architecture"]),
+        search_training=found["training"],
+        search_curve=found["search"],
+        search_candidates=found["candidates"],
+        retrain_history=read_json(run.layout.training),
+    )
+
+
+def _synthesis_history(run: Run) -> list[dict[str, Any]]:
+    config = run.config.synthesis
+    positions = [{"round": r, "shard": s} for r in range(config.rounds) for s in range(config.shards)]
+    return [
+        position | record
+        for position in positions
+        for record in read_json(run.layout.records(piece_name("synthesis", position)))
+    ]
+
+
+def _image_grid(
+    images: SyntheticImages, classes: list[int]
+) -> UInt8[Tensor, "rounds shown images channels height width"]:
+    """The first images of each class and round; black where there are fewer."""
+    rounds = int(images.rounds.max()) + 1
+    labels = images.targets.argmax(1)
+    grid = torch.zeros(rounds, len(classes), IMAGES_PER_CELL, *images.canvases.shape[1:], dtype=torch.uint8)
+    for round_ in range(rounds):
+        for column, label in enumerate(classes):
+            found = images.canvases[(images.rounds == round_) & (labels == label)][:IMAGES_PER_CELL]
+            grid[round_, column, : len(found)] = found
+    return grid
+
+
+def _target_prediction(images: SyntheticImages, teacher: Teacher, seed: int) -> Float[Tensor, "classes classes"]:
+    """Mean prediction of the teacher on fresh windows per target class; NaN for classes without images."""
+    batches = SyntheticBatches(images.canvases, teacher, batch_size=256)
+    predictions = batches.fresh_predictions(generator(seed, "report.windows")).cpu()
+    labels = images.targets.argmax(1)
+    sums = torch.zeros(teacher.num_classes, teacher.num_classes).index_add_(0, labels, predictions)
+    return sums / labels.bincount(minlength=teacher.num_classes).unsqueeze(1)
+
+
+def _result_markdown(results: dict[str, Any]) -> str:
+    rows = "\n".join(f"| {quantity} | {teacher} | {student} |" for quantity, teacher, student in comparison(results))
+    return f"# {results['name']}\n\n`{results['search']['architecture']}`\n\n| | teacher | student |\n|---|---|---|\n{rows}\n"

@@ -1,0 +1,89 @@
+"""Retraining of the found architecture, and the trained student as users load it."""
+
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from nas_core.search_spaces import rebuild_network
+from nas_core.training.retraining import retrain
+from storage.errors import StorageError
+from storage.files import digest_of_file, digest_of_json, read_json, write_bytes, write_json
+from storage.layout import RunLayout
+from storage.manifests import Manifest
+from tasks.data import batches, load_images
+from tasks.progress import progress_bar
+from tasks.run import Run
+from tasks.stage import Product, stage, stage_checkpoint
+from tasks.synthesis import round_figure
+
+
+@stage("retrain", version=1, sections=("search", "retrain", "evaluation.held_out"))
+def retrain_architecture(run: Run, piece: str, key: str, _dataset: Manifest, found: Manifest) -> Product:
+    """Train the found architecture from new weights on all synthetic images that are not held out."""
+    config, teacher, layout = run.config.retrain, run.teacher(), run.layout
+    images, split = load_images(run)
+    space = run.space()
+    network = space.network(space.parse(found.figures["architecture"])).to(teacher.device)
+    training = batches(run, images, torch.cat([split.train, split.validation]), config.batch_size)
+    history = retrain(
+        network,
+        training,
+        config,
+        config.temperature,
+        run.config.seed,
+        stage_checkpoint(run, piece, key),
+        progress_bar(piece),
+    )
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes(layout.weights, safetensors.torch.save(weights))
+    write_json(layout.architecture, _description(run, found.figures["architecture"]))
+    write_json(layout.training, history)
+    digests = [digest_of_file(layout.weights), digest_of_file(layout.architecture)]
+    return Product(
+        digest=digest_of_json(digests),
+        files=[layout.weights, layout.architecture, layout.training],
+        figures={"loss": round_figure(history[-1]["loss"]), "agreement": round_figure(history[-1]["agreement"])},
+    )
+
+
+def load_model(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The student of a finished run, ready for use.
+
+    Args:
+        directory: The run directory.
+
+    Returns:
+        The network in eval mode on the CPU, and its description: "architecture", "space", "input_shape", "mean",
+        "std" and "class_names". It takes (pixels - mean) / std with pixels in [0, 1], and returns logits.
+
+    Raises:
+        StorageError: If the run has no finished model, or its files are damaged.
+    """
+    layout = RunLayout(Path(directory))
+    description = read_json(layout.architecture)
+    network = rebuild_network(
+        description["space"],
+        tuple(description["input_shape"]),
+        len(description["class_names"]),
+        description["architecture"],
+    )
+    try:
+        network.load_state_dict(safetensors.torch.load_file(layout.weights))
+    except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
+        raise StorageError(f"{layout.weights} is missing or damaged: run again to make it anew") from error
+    return network.eval(), description
+
+
+def _description(run: Run, notation: str) -> dict[str, Any]:
+    teacher = run.teacher()
+    return {
+        "architecture": notation,
+        "space": run.config.search.space.model_dump(mode="json"),
+        "input_shape": list(teacher.input_shape),
+        "mean": list(teacher.mean),
+        "std": list(teacher.std),
+        "class_names": list(teacher.class_names),
+    }

@@ -1,0 +1,47 @@
+"""Search: the architecture that a strategy finds on the synthetic images."""
+
+from dataclasses import asdict
+
+from nas_core.strategies import SearchTask, strategies
+from storage.files import digest_of_json, write_json
+from storage.manifests import Manifest
+from tasks.data import batches, load_images
+from tasks.progress import progress_bar
+from tasks.run import Run
+from tasks.stage import Product, stage, stage_checkpoint
+
+
+@stage("search", version=1, sections=("search", "evaluation.held_out"))
+def search_architecture(run: Run, piece: str, key: str, _dataset: Manifest) -> Product:
+    """Search the space with the strategy, against the teacher's soft labels, under the budget."""
+    config = run.config.search
+    images, split = load_images(run)
+    space = run.space()
+    task = SearchTask(
+        space=space,
+        train=batches(run, images, split.train, config.batch_size),
+        validation=batches(run, images, split.validation, config.batch_size),
+        max_macs=config.max_macs,
+        temperature=config.temperature,
+        seed=run.config.seed,
+        device=run.teacher().device,
+    )
+    strategy = strategies.build(config.strategy)
+    outcome = strategy.search(task, stage_checkpoint(run, piece, key), progress_bar(piece))
+    architecture = outcome.architecture
+    macs = space.macs(space.choices(architecture))
+    records = {
+        "architecture": architecture.notation,
+        "macs": macs,
+        "slots": [asdict(slot) for slot in space.slots],
+        "operations": list(architecture.operations),
+        "training": outcome.training,
+        "search": outcome.search,
+        "candidates": outcome.candidates,
+    }
+    write_json(run.layout.search, records)
+    return Product(
+        digest=digest_of_json(records),
+        files=[run.layout.search],
+        figures={"architecture": architecture.notation, "macs": macs},
+    )

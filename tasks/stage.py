@@ -1,0 +1,191 @@
+"""What makes every step cached, resumable and checked: one decorator around one function.
+
+A step's *key* is the digest of all that its content depends on: the stage and its code version, the seed, the
+teacher's fingerprint, the config sections that it reads, the digests of what came before, and its position.
+When the work is done its manifest (key, digest, files with checksums) is written last. The run directory is the
+truth: a manifest with the same key whose files are sound means done. Prefect's cache, keyed alike, mirrors it.
+"""
+
+import errno
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect import Task, get_run_logger, task
+from prefect.cache_policies import NO_CACHE, CachePolicy
+from prefect.context import TaskRunContext
+from prefect.futures import PrefectFuture
+from prefect.runtime import task_run
+from prefect.tasks import exponential_backoff
+
+from nas_core.checkpoint import Checkpoint
+from storage.checkpoints import load_checkpoint, save_checkpoint
+from storage.files import digest_of_json
+from storage.manifests import Manifest, digests_of_files, read_manifest
+from tasks.progress import progress_bar
+from tasks.run import Run
+
+LASTING_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT}
+
+
+@dataclass(frozen=True)
+class Product:
+    """What the function of a stage returns.
+
+    Attributes:
+        digest: Digest of the content.
+        files: The files that hold it.
+        figures: A few numbers or words about it.
+    """
+
+    digest: str
+    files: Sequence[Path]
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+Work = Callable[..., Product]
+Result = Manifest | PrefectFuture[Manifest]
+
+
+class Stage:
+    """A step of the pipeline; call `submit` in a flow.
+
+    Args:
+        work: work(run, piece, key, *upstream manifests, **position) -> Product.
+        name: Name of the task in Prefect, and first part of its pieces' names.
+        version: Version of the code behind it: raise it when the same inputs would give other content.
+        sections: Config sections that the content depends on, dotted for a part of one.
+    """
+
+    def __init__(self, work: Work, name: str, version: int, sections: tuple[str, ...]) -> None:
+        self.work = work
+        self.name = name
+        self.version = version
+        self.sections = sections
+        self.task: Task[..., Manifest] = task(
+            name=name,
+            description=(work.__doc__ or "").strip(),
+            task_run_name=_task_run_name,
+            tags=["dfnas", name],
+            cache_policy=CachePolicy.from_cache_key_fn(self._cache_key),
+            result_serializer="json",
+            persist_result=True,
+            retries=2,
+            retry_delay_seconds=exponential_backoff(backoff_factor=2),
+            retry_jitter_factor=0.5,
+            retry_condition_fn=_is_transient,
+        )(self._perform)
+
+    def submit(self, run: Run, *upstream: Result | list[Result], **position: int) -> PrefectFuture[Manifest]:
+        """Schedule one piece of this stage.
+
+        Args:
+            run: The run.
+            upstream: What it is made from: results of earlier stages, or their futures.
+            position: Which piece it is, such as round=1, shard=2.
+        """
+        done = run.layout.manifest(piece_name(self.name, position)).exists()
+        bound = self.task.with_options(result_storage=run.layout.cache, refresh_cache=not done)
+        return bound.submit(run=run, upstream=list(upstream), position=position)
+
+    def key(self, run: Run, upstream: list[Any], position: dict[str, int]) -> str:
+        """Digest of all that a piece's content depends on."""
+        settings = run.config.model_dump(mode="json")
+        return digest_of_json(
+            {
+                "stage": self.name,
+                "version": self.version,
+                "seed": run.config.seed,
+                "teacher": run.fingerprint,
+                "config": {section: _part(settings, section) for section in self.sections},
+                "upstream": [[m.digest for m in u] if isinstance(u, list) else u.digest for u in upstream],
+                "position": position,
+            }
+        )
+
+    def _cache_key(self, _: TaskRunContext, parameters: dict[str, Any]) -> str:
+        return f"{self.name}-{self.key(**parameters)}"
+
+    def _perform(self, run: Run, upstream: list[Any], position: dict[str, int]) -> Manifest:
+        logger = get_run_logger()
+        piece, key = piece_name(self.name, position), self.key(run, upstream, position)
+        path = run.layout.manifest(piece)
+        existing = read_manifest(path)
+        if existing is not None and existing.key == key:
+            logger.info("%s is in the run directory already", piece)
+            return existing
+        started = time.monotonic()
+        product = self.work(run, piece, key, *upstream, **position)
+        seconds = time.monotonic() - started
+        root = run.layout.root
+        files = digests_of_files(root, list(product.files))
+        manifest = Manifest(
+            piece=piece, key=key, digest=product.digest, files=files, figures=product.figures, seconds=seconds
+        )
+        manifest.write(path)
+        run.layout.checkpoint(piece).unlink(missing_ok=True)
+        logger.info("%s done in %.1f s: %s", piece, seconds, product.figures)
+        return manifest
+
+
+def stage(name: str, *, version: int, sections: tuple[str, ...] = ()) -> Callable[[Work], Stage]:
+    """Decorator that makes a `Stage` of a function; see there."""
+    return lambda work: Stage(work, name, version, sections)
+
+
+def piece_name(name: str, position: dict[str, int]) -> str:
+    """Name of a piece of work: the stage's, then its position, such as "synthesis-round-001-shard-00002"."""
+    widths = {"round": 3, "shard": 5}
+    return "-".join([name, *(f"{axis}-{number:0{widths.get(axis, 3)}d}" for axis, number in position.items())])
+
+
+def stage_checkpoint(run: Run, piece: str, key: str) -> Checkpoint:
+    """The checkpoint of a piece of work: what an interrupted attempt at the same work saved, and where to save."""
+    path = run.layout.checkpoint(piece)
+    return Checkpoint(load_checkpoint(path, key), lambda state: save_checkpoint(path, key, state))
+
+
+@task(name="verify", cache_policy=NO_CACHE, tags=["dfnas"])
+def verify(run: Run) -> list[str]:
+    """Check every finished piece's files against their checksums; broken pieces lose their manifest, to be made anew.
+
+    Returns:
+        Names of the broken pieces.
+    """
+    logger = get_run_logger()
+    broken = []
+    paths = sorted(run.layout.manifest("*").parent.glob("*.json"))
+    show = progress_bar("verify")
+    for done, path in enumerate(paths, start=1):
+        manifest = read_manifest(path)
+        bad = [str(path)] if manifest is None else manifest.broken_files(run.layout.root)
+        if bad:
+            logger.warning("%s will be made anew: missing or damaged %s", path.stem, ", ".join(bad))
+            path.unlink()
+            broken.append(path.stem)
+        show(done, len(paths), {})
+    return broken
+
+
+def _part(settings: Any, section: str) -> Any:
+    for key in section.split("."):
+        settings = settings[key]
+    return settings
+
+
+def _task_run_name() -> str:
+    parameters = task_run.get_parameters()
+    return piece_name(str(task_run.get_task_name()), parameters["position"])
+
+
+def _is_transient(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether a failure may pass by itself: trouble with files or network, not bad input and not a bug."""
+    try:
+        state.result()
+    except OSError as error:
+        return error.errno not in LASTING_ERRORS
+    except Exception:  # noqa: BLE001 - any other failure, whatever it is, would come back on a retry
+        return False
+    return False

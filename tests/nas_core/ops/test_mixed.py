@@ -1,0 +1,61 @@
+"""The mixed operation: an index runs one operation, weights run a weighted sum."""
+
+import pytest
+import torch
+from torch import nn
+
+from nas_core.ops.mixed import MixedOperation
+from nas_core.ops.primitives import Zero, relu_conv_bn
+
+
+class Scale(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+
+    def forward(self, x):
+        return self.factor * x
+
+
+@pytest.fixture
+def image():
+    return torch.ones(1, 2, 3, 3)
+
+
+def test_weights_give_the_weighted_sum(image):
+    """0.25 * 2x + 0.75 * 4x = 3.5x."""
+    mixed = MixedOperation([Scale(2.0), Scale(4.0)])
+    torch.testing.assert_close(mixed(image, torch.tensor([0.25, 0.75])), 3.5 * image)
+
+
+def test_one_hot_weights_equal_the_index(image):
+    mixed = MixedOperation([Scale(2.0), Zero(), nn.Identity()])
+    for index in range(3):
+        one_hot = nn.functional.one_hot(torch.tensor(index), 3).float()
+        torch.testing.assert_close(mixed(image, one_hot), mixed(image, index))
+
+
+def test_gradient_of_a_weight_is_its_operations_output(image):
+    """d/dw sum(w0 2x + w1 4x) over 18 ones is (36, 72)."""
+    weights = torch.tensor([0.5, 0.5], requires_grad=True)
+    MixedOperation([Scale(2.0), Scale(4.0)])(image, weights).sum().backward()
+    torch.testing.assert_close(weights.grad, torch.tensor([36.0, 72.0]))
+
+
+def test_an_index_computes_nothing_of_the_other_operations(image):
+    mixed = MixedOperation([relu_conv_bn(2, 2, 1), relu_conv_bn(2, 2, 3), Scale(2.0)])
+    ran = []
+    for index, operation in enumerate(mixed.operations):
+        operation.register_forward_hook(lambda *_, index=index: ran.append(index))
+    mixed(image, 1).sum().backward()
+    assert ran == [1]
+    assert [all(p.grad is None for p in operation.parameters()) for operation in mixed.operations] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_a_gate_of_the_wrong_length_is_refused(image):
+    with pytest.raises(ValueError, match="argument"):
+        MixedOperation([Zero(), Zero()])(image, torch.ones(3))

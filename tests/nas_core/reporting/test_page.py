@@ -1,0 +1,192 @@
+"""The page is whole with every part and without any optional one, loads nothing, and runs nothing."""
+
+import dataclasses
+import html.parser
+
+import pytest
+import torch
+
+from nas_core.reporting.page import render
+from nas_core.reporting.records import RunRecords
+from nas_core.reporting.summary import summary_lines
+from nas_core.search_spaces.base import Architecture, Slot
+
+RESULTS = {
+    "teacher": {"top1": 0.9342, "fingerprint": "f00d" * 16, "classes": 2},
+    "student": {"top1": 0.8817, "agreement": 0.9312, "macs": 12_345_678, "params": 412_330},
+    "search": {"architecture": "|conv~0|", "strategy": "spos", "space": "cells"},
+    "synthesis": {"images": 1280, "rounds": 2},
+    "timings": {"synthesis": 30.0, "search": 60.0, "retrain": 20.0, "evaluation": 10.0, "total": 120.0},
+    "seed": 7,
+    "versions": {"dfnas": "0.1.0", "python": "3.11.9"},
+    "evaluation": {"images": 10_000, "source": "torchvision CIFAR10, test split"},
+    "device": "cpu",
+    "digests": {"dataset": "aa", "search": "bb", "model": "cc"},
+}
+DATA_FREE = RESULTS | {
+    "teacher": RESULTS["teacher"] | {"top1": None},
+    "student": RESULTS["student"] | {"top1": None},
+    "evaluation": {"images": 0, "source": None},
+}
+
+
+def make_records(classes=2, **parts):
+    return RunRecords(
+        **{
+            "results": RESULTS,
+            "config_yaml": "name: demo\n",
+            "class_names": [f"class {i}" for i in range(classes)],
+            "shown_classes": list(range(min(classes, 12))),
+            "image_grid": torch.zeros(1, min(classes, 12), 1, 1, 2, 2, dtype=torch.uint8),
+            "target_prediction": torch.full((classes, classes), 0.2 / classes) + 0.8 * torch.eye(classes),
+            "synthesis_history": [],
+            "slots": [Slot("1<-0", ("none", "conv"))],
+            "architecture": Architecture(("conv",), "|conv~0|"),
+        }
+        | parts
+    )
+
+
+EVERYTHING = {
+    "synthesis_history": [{"round": 0, "shard": 0, "step": 0, "total": 1.0}],
+    "search_training": [{"epoch": 0, "loss": 1.0}],
+    "search_candidates": [{"architecture": "|conv~0|", "macs": 3, "score": 0.5, "generation": 0}],
+    "retrain_history": [{"epoch": 0, "loss": 1.0, "learning_rate": 0.1, "agreement": 0.5}],
+}
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects tags, addresses, headings and text, and checks that tags nest."""
+
+    VOID = ("meta", "img", "link", "br")
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.tags, self.addresses, self.text = [], [], [], []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "srcset", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data.strip())
+
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+@pytest.fixture(scope="module")
+def full():
+    return Reader(render(make_records(**EVERYTHING)))
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return Reader(render(make_records(results=DATA_FREE)))
+
+
+def test_the_page_opens_with_the_answer(full):
+    assert "names the right class for 88.2% of 10,000 real images, its teacher for 93.4%" in full.words()
+    for figure in ("|conv~0|", "12.3 M", "412 k", "2 min 0 s"):
+        assert figure in full.words()
+
+
+def test_every_part_has_its_pictures(full):
+    assert full.tags.count("img") == 2 + 1 + 2 + 1 + 2
+
+
+def test_without_real_data_there_is_no_top1(bare):
+    assert "judged without a single real image" in bare.words()
+    assert "real images used none" in bare.words()
+    assert "student's top-1" not in bare.words()
+
+
+def test_parts_without_records_are_left_out(bare):
+    assert bare.tags.count("img") == 3, "images, heat map and architecture"
+    assert "Training" not in bare.text
+    assert "Search" not in bare.text
+
+
+def test_the_page_loads_nothing(full, bare):
+    for reader in (full, bare):
+        assert all(address.startswith("data:image/svg+xml;base64,") for address in reader.addresses)
+        assert "link" not in reader.tags
+    page = render(make_records(results=DATA_FREE))
+    for elsewhere in ("http:", "https:", "file:", "url(", "@import"):
+        assert elsewhere not in page
+
+
+def test_provenance_says_what_real_images_were_for(full):
+    assert "only for the final evaluation: 10,000 (torchvision CIFAR10, test split)" in full.words()
+    for value in ("f00d" * 16, "1,280 in 2 rounds", "dfnas 0.1.0, python 3.11.9"):
+        assert value in full.words()
+
+
+def test_nothing_given_becomes_markup():
+    evil = "<script>alert(1)</script>"
+    page = render(
+        make_records(
+            class_names=[evil, "--!><img src=x onerror=alert(1)>"],
+            config_yaml=f"name: {evil}",
+            results=RESULTS | {"device": evil, "search": RESULTS["search"] | {"architecture": evil}},
+            slots=[Slot(evil, (evil,))],
+            architecture=Architecture((evil,), evil),
+        )
+    )
+    assert "script" not in Reader(page).tags
+    assert "&lt;script&gt;" in page
+    assert "onerror" not in page
+
+
+def test_many_classes_are_cut_and_the_page_says_so():
+    words = Reader(render(make_records(classes=120))).words()
+    assert "Shown are 10 of 120 classes." in words
+    assert "Shown are 100 of 120 classes." in words
+    assert "mean probability of 80.2%" in words, "over all classes: 0.8 + 0.2 / 120"
+
+
+def test_classes_without_images_are_left_out_of_the_heat_map():
+    """Rows of two classes with 0.9 on the diagonal, and a third class that was never asked for."""
+    matrix = torch.tensor([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [float("nan")] * 3])
+    words = Reader(render(make_records(classes=3, target_prediction=matrix))).words()
+    assert "mean probability of 90.0%. Shown are 2 of 3 classes." in words
+
+
+def test_a_space_without_a_cell_lists_its_choices():
+    records = make_records(slots=[Slot("layer 3", ("conv", "pool"))], architecture=Architecture(("pool",), "[1]"))
+    reader = Reader(render(records))
+    assert "layer 3 pool" in reader.words()
+    assert reader.tags.count("img") == 2
+
+
+def test_a_strategy_without_candidates_shows_its_own_curve_and_weights():
+    curve = [{"epoch": epoch, "validation_loss": 1.0, "gates": [[0.5, 0.5]]} for epoch in range(2)]
+    assert Reader(render(make_records(search_curve=curve))).tags.count("img") == 3 + 2
+
+
+def test_equal_records_give_equal_pages():
+    records = make_records()
+    assert render(records) == render(dataclasses.replace(records))
+
+
+def test_summary_sets_teacher_beside_student():
+    assert summary_lines(RESULTS) == [
+        "                            teacher  student",
+        "top-1 on real images          93.4%    88.2%",
+        "agreement with the teacher        -    93.1%",
+        "multiply-accumulates              -   12.3 M",
+        "parameters                        -    412 k",
+        "architecture: |conv~0|",
+        "wall time: 2 min 0 s",
+    ]
+
+
+def test_summary_without_real_data_has_dashes():
+    assert summary_lines(DATA_FREE)[1].split() == ["top-1", "on", "real", "images", "-", "-"]

@@ -1,0 +1,107 @@
+"""A tiny teacher with seeded weights, tasks on canvases that it labels, and a check of resuming."""
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from nas_core.checkpoint import Checkpoint
+from nas_core.ops.initialisation import initialise
+from nas_core.search_spaces import SearchSpace
+from nas_core.seeding import generator
+from nas_core.strategies import SearchTask, Strategy
+from nas_core.teachers.teacher import Teacher
+from nas_core.training.batches import SyntheticBatches
+
+
+@pytest.fixture(scope="session")
+def teacher() -> Teacher:
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    )
+    initialise(module, generator(0, "toy.teacher"))
+    module[5].weight.data *= 10
+    return Teacher(module, (3, 8, 8), (0.5,) * 3, (0.25,) * 3, ("a", "b", "c", "d"))
+
+
+@pytest.fixture(scope="session")
+def make_batches(teacher):
+    def make(images: int, batch_size: int, seed: int = 0) -> SyntheticBatches:
+        draws = generator(seed, "toy.canvases")
+        # A colour per image on top of noise, so that the classes differ between images.
+        colour = torch.randint(160, (images, 3, 1, 1), generator=draws)
+        noise = torch.randint(96, (images, 3, 10, 10), generator=draws)
+        return SyntheticBatches((colour + noise).to(torch.uint8), teacher, batch_size)
+
+    return make
+
+
+@pytest.fixture
+def make_task(make_batches):
+    def make(space: SearchSpace, max_macs: int | None = None, images: int = 32) -> SearchTask:
+        return SearchTask(
+            space=space,
+            train=make_batches(images, 8, seed=0),
+            validation=make_batches(images // 2, 8, seed=1),
+            max_macs=max_macs,
+            temperature=2.0,
+            seed=5,
+            device=torch.device("cpu"),
+        )
+
+    return make
+
+
+class Interruption(Exception):  # noqa: N818 - not an error
+    pass
+
+
+@pytest.fixture
+def check_resume():
+    """Stops a search after its n-th save, resumes it, and compares with one that never stopped."""
+
+    def check(strategy: Strategy, task: SearchTask, stop_after: int) -> None:
+        finals: list[list] = [[], []]
+        expected = strategy.search(task, Checkpoint(None, lambda state: finals[0].append(copy.deepcopy(state))))
+        saved = []
+
+        def save(state):
+            saved.append(copy.deepcopy(state))
+            if len(saved) == stop_after:
+                raise Interruption
+
+        with pytest.raises(Interruption):
+            strategy.search(task, Checkpoint(None, save))
+        # What survives is what a file holds: no code, and no tensor shared with the interrupted run.
+        buffer = io.BytesIO()
+        torch.save(saved[-1], buffer)
+        buffer.seek(0)
+        state = torch.load(buffer, weights_only=True)
+        resumed = strategy.search(task, Checkpoint(state, lambda state: finals[1].append(copy.deepcopy(state))))
+        assert resumed == expected
+        assert_same(finals[0][-1], finals[1][-1])
+
+    return check
+
+
+def assert_same(first, second) -> None:
+    assert type(first) is type(second)
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same(first[key], second[key])
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second)
+        for a, b in zip(first, second, strict=True):
+            assert_same(a, b)
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    else:
+        assert first == second

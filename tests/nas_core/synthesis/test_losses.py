@@ -1,0 +1,64 @@
+"""Losses against hand-computed values and limits."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas_core.synthesis.losses import mean_image_norm, soft_cross_entropy, statistics_distance, total_variation_l2
+
+
+def test_statistics_distance_matches_hand_computed_value():
+    """Means 1 and 4 are 3 apart, variances 1 and 5 are 4 apart."""
+    one, four, five = torch.tensor([1.0]), torch.tensor([4.0]), torch.tensor([5.0])
+    torch.testing.assert_close(statistics_distance(one, one, four, five), torch.tensor(7.0))
+
+
+def test_total_variation_of_a_flat_image_is_zero():
+    assert total_variation_l2(torch.full((2, 3, 4, 5), 0.7)) == 0
+
+
+def test_total_variation_matches_hand_computed_value():
+    """Columns 0 and 1 differ by one: 2 horizontal pairs and one pair on each diagonal, none vertical."""
+    image = torch.tensor([[0.0, 1.0], [0.0, 1.0]]).reshape(1, 1, 2, 2)
+    torch.testing.assert_close(total_variation_l2(image), torch.tensor(math.sqrt(2) + 0 + 1 + 1))
+
+
+@given(copies=st.integers(1, 5), seed=st.integers(0, 1000))
+def test_a_weight_means_the_same_at_every_batch_size(copies: int, seed: int):
+    """Repeating the batch changes no image, so it must change no loss."""
+    images = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+    repeated = images.repeat(copies, 1, 1, 1)
+    torch.testing.assert_close(total_variation_l2(repeated), total_variation_l2(images))
+    torch.testing.assert_close(mean_image_norm(repeated), mean_image_norm(images))
+
+
+def test_mean_image_norm_matches_hand_computed_value():
+    """Images of norm 5 and 0."""
+    images = torch.tensor([[3.0, 4.0], [0.0, 0.0]]).reshape(2, 1, 1, 2)
+    torch.testing.assert_close(mean_image_norm(images), torch.tensor(2.5))
+
+
+def test_soft_cross_entropy_of_one_hot_targets_is_the_usual_one():
+    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    classes = torch.tensor([0, 3, 1, 1, 2])
+    usual = torch.nn.functional.cross_entropy(logits, classes, reduction="none")
+    torch.testing.assert_close(soft_cross_entropy(logits, torch.nn.functional.one_hot(classes).float()), usual)
+
+
+def test_soft_cross_entropy_is_least_at_the_target_where_it_is_the_entropy():
+    target = torch.tensor([[0.5, 0.25, 0.25]])
+    at_target = soft_cross_entropy(target.log(), target)
+    torch.testing.assert_close(at_target, torch.tensor([1.5 * math.log(2)]))
+    assert soft_cross_entropy(torch.tensor([[3.0, 0.0, 0.0]]), target) > at_target
+
+
+@pytest.mark.parametrize("loss", [total_variation_l2, mean_image_norm])
+def test_losses_have_finite_gradients_at_a_black_batch(loss):
+    """A norm has no slope at zero; the gradient must be zero there, not NaN."""
+    images = torch.zeros(2, 1, 3, 3, requires_grad=True)
+    loss(images).backward()
+    assert images.grad is not None
+    assert torch.isfinite(images.grad).all()

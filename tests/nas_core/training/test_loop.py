@@ -1,0 +1,203 @@
+"""The training loop: it learns, resumes to the same bytes, and decays and clips what it should."""
+
+import copy
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from nas_core.checkpoint import Checkpoint
+from nas_core.errors import InputError
+from nas_core.ops.initialisation import initialise
+from nas_core.seeding import generator
+from nas_core.training.distillation import distillation_loss
+from nas_core.training.loop import Trainee, train
+from nas_core.training.recipe import Recipe
+from nas_core.training.retraining import retrain
+
+OBJECTIVE = functools.partial(distillation_loss, temperature=2.0)
+
+
+class Interruption(Exception):  # noqa: N818 - not an error
+    pass
+
+
+def student(seed: int = 1) -> nn.Module:
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    )
+    initialise(network, generator(seed, "toy.student"))
+    return network
+
+
+class NoisyTrainee(Trainee):
+    """Has state of its own, which the result depends on."""
+
+    def __init__(self, network):
+        super().__init__(network)
+        self.scale = torch.ones(())
+
+    def start_epoch(self, epoch):
+        self.draws = generator(0, "noise", epoch)
+
+    def forward(self, images):
+        self.scale = self.scale + torch.rand((), generator=self.draws)
+        return self.network(images) * self.scale
+
+    def end_epoch(self, record, /):
+        record["scale"] = float(self.scale)
+
+    def state(self):
+        return {"scale": self.scale}
+
+    def load(self, state, /):
+        self.scale = state["scale"]
+
+
+def run(batches, recipe, checkpoint=None, progress=lambda *_: None):
+    network = student()
+    trainee = NoisyTrainee(network)
+    records = train(
+        trainee,
+        batches,
+        recipe,
+        OBJECTIVE,
+        seed=3,
+        stage="toy",
+        checkpoint=checkpoint or Checkpoint(),
+        progress=progress,
+    )
+    return network.state_dict(), records
+
+
+def same_bytes(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("stop_at", [(0, "save"), (1, "save"), (2, "progress"), (0, "progress")])
+def test_an_interrupted_run_ends_with_the_same_bytes(make_batches, stop_at):
+    epoch, where = stop_at
+    batches = make_batches(40, 8)
+    recipe = Recipe(epochs=4, warmup_epochs=1, learning_rate=0.1)
+    expected, expected_records = run(batches, recipe)
+    saved = []
+
+    def save(state):
+        saved.append(copy.deepcopy(state))
+        if where == "save" and len(saved) == epoch + 1:
+            raise Interruption
+
+    def progress(done, _total, _figures):
+        if where == "progress" and done == epoch * len(batches) + 2:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        run(batches, recipe, Checkpoint(None, save), progress)
+    state = saved[-1] if saved else None
+    for _ in range(2):  # Resuming leaves the saved state as it was.
+        weights, records = run(batches, recipe, Checkpoint(state))
+        assert same_bytes(weights, expected)
+        assert records == expected_records
+
+
+def test_a_finished_run_is_not_trained_further(make_batches):
+    batches, recipe = make_batches(16, 8), Recipe(epochs=1, warmup_epochs=0)
+    saved = []
+    weights, records = run(batches, recipe, Checkpoint(None, lambda state: saved.append(copy.deepcopy(state))))
+    again, again_records = run(batches, recipe, Checkpoint(saved[-1]))
+    assert same_bytes(weights, again)
+    assert records == again_records
+
+
+def test_retraining_approaches_the_teacher(make_batches):
+    batches = make_batches(96, 16)
+    network = student()
+    recipe = Recipe(epochs=12, warmup_epochs=1, learning_rate=0.1, weight_decay=0.0)
+    records = retrain(network, batches, recipe, 2.0, 0, Checkpoint())
+    assert records[-1]["loss"] < 0.5 * records[0]["loss"]
+    assert records[-1]["agreement"] > records[0]["agreement"]
+    assert not network.training
+
+
+def test_retraining_starts_from_weights_of_the_seed(make_batches):
+    batches, recipe = make_batches(16, 8), Recipe(epochs=1, warmup_epochs=0)
+    networks = [student(1), student(2)]
+    for network in networks:
+        retrain(network, batches, recipe, 2.0, 0, Checkpoint())
+    assert same_bytes(networks[0].state_dict(), networks[1].state_dict())
+
+
+def test_first_step_is_minus_rate_times_gradient_with_momentum_ahead(make_batches):
+    """Nesterov's first step is -(1 + 0.9) rate x gradient."""
+    batches = make_batches(8, 8)
+    network, twin = student(), student().train()
+    batch = next(batches.epoch(generator(3, "toy.batches", 0)))
+    OBJECTIVE(twin(batch.images), batch.teacher_logits).backward()
+    recipe = Recipe(epochs=1, warmup_epochs=0, learning_rate=0.01, weight_decay=0.0, gradient_clip=1e9)
+    train(Trainee(network), batches, recipe, OBJECTIVE, seed=3, stage="toy", checkpoint=Checkpoint())
+    for moved, start in zip(network.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(moved, start - 0.01 * 1.9 * start.grad)
+
+
+def test_gradient_is_clipped(make_batches):
+    """One step moves all weights together by at most 1.9 x rate x clip."""
+    network, start = student(), student()
+    recipe = Recipe(epochs=1, warmup_epochs=0, learning_rate=0.1, weight_decay=0.0, gradient_clip=1e-3)
+    train(Trainee(network), make_batches(8, 8), recipe, OBJECTIVE, seed=3, stage="toy", checkpoint=Checkpoint())
+    pairs = zip(network.parameters(), start.parameters(), strict=True)
+    moved = torch.cat([(a - b).flatten() for a, b in pairs]).norm()
+    torch.testing.assert_close(moved, torch.tensor(1.9 * 0.1 * 1e-3), rtol=1e-2, atol=0)
+
+
+class HalfUsed(nn.Module):
+    """A network with a part that never runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.idle = student(), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+def test_weights_that_do_not_run_do_not_move(make_batches):
+    network = HalfUsed()
+    before = copy.deepcopy(network.idle.state_dict())
+    recipe = Recipe(epochs=2, warmup_epochs=0, weight_decay=0.1)
+    train(Trainee(network), make_batches(16, 8), recipe, OBJECTIVE, seed=3, stage="toy", checkpoint=Checkpoint())
+    assert same_bytes(before, network.idle.state_dict())
+
+
+def test_records_and_progress(make_batches):
+    batches = make_batches(24, 8)
+    shown = []
+    recipe = Recipe(epochs=2, warmup_epochs=1, learning_rate=0.1)
+    _, records = run(batches, recipe, progress=lambda done, total, figures: shown.append((done, total, set(figures))))
+    assert shown == [(step, 6, {"loss", "agreement"}) for step in range(1, 7)]
+    assert [record["epoch"] for record in records] == [0, 1]
+    assert records[0]["learning_rate"] == pytest.approx(0.1)
+    assert all(0 <= record["agreement"] <= 1 for record in records)
+    assert records[1]["scale"] > records[0]["scale"]
+
+
+def test_divergence_is_reported(make_batches):
+    class Diverging(Trainee):
+        def forward(self, images):
+            return self.network(images) * torch.inf
+
+    with pytest.raises(InputError, match="toy: the loss became nan in epoch 0"):
+        train(
+            Diverging(student()),
+            make_batches(8, 8),
+            Recipe(epochs=1, warmup_epochs=0),
+            OBJECTIVE,
+            seed=3,
+            stage="toy",
+            checkpoint=Checkpoint(),
+        )

@@ -53,7 +53,7 @@ def run(
     opened = open_run(parsed, run_dir)
     typer.echo(f"{parsed.name}: {parsed.synthesis.images} images, run directory {opened.directory}", err=True)
     with log_to(opened.layout.log, verbose=verbose):
-        state = dfnas(parsed, opened.directory, Goal(until), return_state=True)
+        state = dfnas(parsed, opened.directory, Goal(until), return_state=True)  # type: ignore[call-arg]
     if not state.is_completed():
         sentence, code = describe_failure(state)
         fail(f"{sentence}\nDetails: {opened.layout.log}. The same command resumes.", code=code)

@@ -1,6 +1,6 @@
 """The pipeline: from a pretrained classifier, without data, to a searched and retrained network."""
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated, Any
 
 from prefect import flow
@@ -17,7 +17,7 @@ from tasks.stage import verify
 from tasks.synthesis import commit_dataset, initialise_noise, synthesize
 
 
-class Goal(str, Enum):
+class Goal(StrEnum):
     """How far to go; what came before is taken from the run directory or made on the way."""
 
     SYNTHESIS = "synthesis"
@@ -28,7 +28,7 @@ class Goal(str, Enum):
 
 
 # One worker: a task uses all cores (or the device) by itself, and two at once would only slow each other down.
-@flow(name="dfnas", task_runner=ThreadPoolTaskRunner(max_workers=1))
+@flow(name="dfnas", task_runner=ThreadPoolTaskRunner(max_workers=1))  # type: ignore[arg-type]
 def dfnas(
     config: RunConfig,
     run_dir: Annotated[str | None, Field(description="run directory, new or to be resumed; none: runs/<name>")] = None,

@@ -15,7 +15,7 @@ class Checkpoint:
     """
 
     state: dict[str, Any] | None = None
-    save: Callable[[dict[str, Any]], None] = lambda state: None
+    save: Callable[[dict[str, Any]], None] = lambda _: None
 
 
 # Called as progress(done, total, figures): figures are a few numbers worth showing, such as {"loss": 0.4}.

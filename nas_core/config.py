@@ -17,7 +17,11 @@ from nas_core.teachers import teachers
 from nas_core.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    TeacherSpec = SpaceSpec = StrategySpec = DataSpec = Spec
+
+    class _Choice(Spec):
+        name: str
+
+    TeacherSpec = SpaceSpec = StrategySpec = DataSpec = _Choice
 else:
     TeacherSpec, SpaceSpec = teachers.union(), spaces.union()
     StrategySpec, DataSpec = strategies.union(), data_sources.union()
@@ -28,32 +32,40 @@ class SearchConfig(Spec):
 
     space: SpaceSpec = Field(description="the search space, by name")
     strategy: StrategySpec = Field(description="the search strategy, by name")
-    batch_size: int = Field(64, ge=2, description="images per batch of supernet training")
+    batch_size: int = Field(default=64, ge=2, description="images per batch of supernet training")
     validation_fraction: float = Field(
-        0.3, gt=0, lt=1, description="share of the synthetic images that rates architectures and trains no weights"
+        default=0.3,
+        gt=0,
+        lt=1,
+        description="share of the synthetic images that rates architectures and trains no weights",
     )
     max_macs: int | None = Field(
-        None, gt=0, description="largest multiply-accumulates per image that the result may have; none: no limit"
+        default=None,
+        gt=0,
+        description="largest multiply-accumulates per image that the result may have; none: no limit",
     )
-    temperature: float = Field(3.0, gt=0, description="temperature of the distillation loss")
+    temperature: float = Field(default=3.0, gt=0, description="temperature of the distillation loss")
 
 
 class RetrainConfig(Recipe):
     """Train the found architecture from scratch on the synthetic images by distillation."""
 
-    batch_size: int = Field(64, ge=2, description="images per batch")
-    temperature: float = Field(3.0, gt=0, description="temperature of the distillation loss")
+    batch_size: int = Field(default=64, ge=2, description="images per batch")
+    temperature: float = Field(default=3.0, gt=0, description="temperature of the distillation loss")
 
 
 class EvaluationConfig(Spec):
     """How the result is judged. `data` is the only place of a run where real images may enter, and only here."""
 
     held_out: float = Field(
-        0.1, gt=0, lt=1, description="share of the synthetic images kept out of search and retraining for agreement"
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="share of the synthetic images kept out of search and retraining for agreement",
     )
-    batch_size: int = Field(256, ge=1, description="images per batch")
+    batch_size: int = Field(default=256, ge=1, description="images per batch")
     data: DataSpec | None = Field(
-        None,
+        default=None,
         description="labelled real images for the final top-1 of teacher and student; none: data-free figures only",
     )
 
@@ -61,9 +73,11 @@ class EvaluationConfig(Spec):
 class RunConfig(Spec):
     """A whole run: teacher in, searched and retrained network out."""
 
-    name: str = Field("run", pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the run: lower case, digits, dashes")
-    seed: int = Field(0, ge=0, lt=2**63, description="every random draw of the run derives from it")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    name: str = Field(
+        default="run", pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the run: lower case, digits, dashes"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="every random draw of the run derives from it")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")
     teacher: TeacherSpec = Field(description="the pretrained classifier")
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig, description="recovery of training images")
     search: SearchConfig = Field(description="architecture search")

@@ -4,8 +4,10 @@ A registered thing is a pair in one file: a `Spec` (what the config says: fields
 builder (a class or function of plain values, named like the spec's fields). Adding a strategy is adding a file.
 """
 
+import functools
+import operator
 from collections.abc import Callable
-from typing import Annotated, Any, Generic, TypeVar, Union
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -74,5 +76,5 @@ class Registry(Generic[T]):
 
     def union(self) -> Any:
         """The annotation of a config field that takes any registered spec, told apart by `name`."""
-        specs = tuple(spec for spec, _ in self._entries.values())
-        return Annotated[Union[specs], Field(discriminator="name")] if len(specs) > 1 else specs[0]  # noqa: UP007
+        specs = [spec for spec, _ in self._entries.values()]
+        return Annotated[functools.reduce(operator.or_, specs), Field(discriminator="name")]

@@ -10,7 +10,6 @@ from torch import Tensor
 from nas_core.reporting.page import render
 from nas_core.reporting.records import RunRecords
 from nas_core.reporting.summary import comparison, summary_lines
-from nas_core.search_spaces import SearchSpace
 from nas_core.seeding import generator
 from nas_core.teachers import Teacher
 from nas_core.training.batches import SyntheticBatches
@@ -99,8 +98,8 @@ def _results(run: Run) -> dict[str, Any]:
         "student": figures["student"],
         "search": {
             "architecture": read_json(run.layout.search)["architecture"],
-            "strategy": config.search.strategy.name,  # type: ignore[attr-defined]
-            "space": config.search.space.name,  # type: ignore[attr-defined]
+            "strategy": config.search.strategy.name,
+            "space": config.search.space.name,
         },
         "synthesis": {"images": config.synthesis.images, "rounds": config.synthesis.rounds},
         "evaluation": figures["evaluation"],
@@ -171,5 +170,6 @@ def _target_prediction(images: SyntheticImages, teacher: Teacher, seed: int) -> 
 
 
 def _result_markdown(results: dict[str, Any]) -> str:
-    rows = "\n".join(f"| {quantity} | {teacher} | {student} |" for quantity, teacher, student in comparison(results))
-    return f"# {results['name']}\n\n`{results['search']['architecture']}`\n\n| | teacher | student |\n|---|---|---|\n{rows}\n"
+    rows = [f"| {quantity} | {teacher} | {student} |" for quantity, teacher, student in comparison(results)]
+    heading = [f"# {results['name']}", "", f"`{results['search']['architecture']}`", ""]
+    return "\n".join([*heading, "| | teacher | student |", "|---|---|---|", *rows])

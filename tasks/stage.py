@@ -78,7 +78,7 @@ class Stage:
             retry_condition_fn=_is_transient,
         )(self._perform)
 
-    def submit(self, run: Run, *upstream: Result | list[Result], **position: int) -> PrefectFuture[Manifest]:
+    def submit(self, run: Run, *upstream: Result | Sequence[Result], **position: int) -> PrefectFuture[Manifest]:
         """Schedule one piece of this stage.
 
         Args:

@@ -113,7 +113,7 @@ class _ImageSpec(Spec):
     """What every source shares."""
 
     resize: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="shorter side in pixels before the central crop to the teacher's input (256 is usual for 224); "
         "none: just large enough to crop",
@@ -260,8 +260,8 @@ class TorchvisionSpec(_ImageSpec):
         description="class in torchvision.datasets; export others to npz or to a folder"
     )
     root: Path = Field(description="folder that holds the data set's files as torchvision lays them out")
-    split: Literal["test", "train"] = Field("test", description="which part to judge on")
-    download: bool = Field(False, description="fetch the files into `root` if they are not there")
+    split: Literal["test", "train"] = Field(default="test", description="which part to judge on")
+    download: bool = Field(default=False, description="fetch the files into `root` if they are not there")
 
 
 @data_sources.register(TorchvisionSpec)

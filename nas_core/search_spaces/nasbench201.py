@@ -138,10 +138,12 @@ class NasBench201Spec(Spec):
     """NAS-Bench-201's cell space: 5 operations on 6 edges of one cell, repeated in 3 stages."""
 
     name: Literal["nasbench201"] = "nasbench201"
-    channels: int = Field(16, ge=1, le=512, description="channels of the first of three stages; they double twice")
-    cells: int = Field(5, ge=1, le=50, description="cells per stage")
+    channels: int = Field(
+        default=16, ge=1, le=512, description="channels of the first of three stages; they double twice"
+    )
+    cells: int = Field(default=5, ge=1, le=50, description="cells per stage")
     operations: tuple[OperationName, ...] = Field(
-        OPERATIONS, min_length=1, description="operations that any edge may choose from"
+        default=OPERATIONS, min_length=1, description="operations that any edge may choose from"
     )
 
 

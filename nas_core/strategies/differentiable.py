@@ -29,16 +29,23 @@ class DartsSpec(Recipe):
     """DARTS (Liu et al. 2019), first order: mix all operations and learn the mixture by gradient descent."""
 
     name: Literal["darts"] = "darts"
-    epochs: int = Field(50, ge=1, description="passes over the training images")
-    learning_rate: float = Field(0.025, gt=0, description="peak learning rate of the supernet's weights")
-    final_learning_rate: float = Field(0.001, ge=0, description="learning rate of the weights that the cosine ends at")
-    warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs")
-    weight_decay: float = Field(3e-4, ge=0, description="L2 penalty on convolution and linear weights")
-    alpha_learning_rate: float = Field(3e-4, gt=0, description="learning rate of Adam for the architecture weights")
-    alpha_betas: tuple[Decay, Decay] = Field(
-        (0.5, 0.999), description="decay rates of Adam's two moments for the architecture weights, each in [0, 1)"
+    epochs: int = Field(default=50, ge=1, description="passes over the training images")
+    learning_rate: float = Field(default=0.025, gt=0, description="peak learning rate of the supernet's weights")
+    final_learning_rate: float = Field(
+        default=0.001, ge=0, description="learning rate of the weights that the cosine ends at"
     )
-    alpha_weight_decay: float = Field(1e-3, ge=0, description="L2 penalty on the architecture weights")
+    warmup_epochs: int = Field(
+        default=0, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs"
+    )
+    weight_decay: float = Field(default=3e-4, ge=0, description="L2 penalty on convolution and linear weights")
+    alpha_learning_rate: float = Field(
+        default=3e-4, gt=0, description="learning rate of Adam for the architecture weights"
+    )
+    alpha_betas: tuple[Decay, Decay] = Field(
+        default=(0.5, 0.999),
+        description="decay rates of Adam's two moments for the architecture weights, each in [0, 1)",
+    )
+    alpha_weight_decay: float = Field(default=1e-3, ge=0, description="L2 penalty on the architecture weights")
 
 
 class ArchitectureWeights:

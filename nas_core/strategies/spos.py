@@ -29,18 +29,26 @@ class SposSpec(Recipe):
     """Single Path One-Shot (Guo et al. 2020): uniform path sampling, then evolutionary search."""
 
     name: Literal["spos"] = "spos"
-    learning_rate: float = Field(0.05, gt=0, description="peak learning rate of the supernet, after the warm-up")
-    warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs")
-    weight_decay: float = Field(4e-5, ge=0, description="L2 penalty on convolution and linear weights")
-    recalibration_batches: int = Field(
-        20, ge=1, description="training batches that give each candidate its own BatchNorm statistics"
+    learning_rate: float = Field(
+        default=0.05, gt=0, description="peak learning rate of the supernet, after the warm-up"
     )
-    population: int = Field(50, ge=1, description="architectures rated per generation")
-    generations: int = Field(20, ge=1, description="generations, the random first one included")
-    parents: int = Field(10, ge=1, description="best architectures so far from which the next generation descends")
-    crossovers: int = Field(25, ge=0, description="architectures per generation that combine two parents")
-    mutants: int = Field(25, ge=0, description="architectures per generation that mutate one parent")
-    mutation_probability: float = Field(0.1, gt=0, le=1, description="chance of each slot of a mutant to be redrawn")
+    warmup_epochs: int = Field(
+        default=0, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs"
+    )
+    weight_decay: float = Field(default=4e-5, ge=0, description="L2 penalty on convolution and linear weights")
+    recalibration_batches: int = Field(
+        default=20, ge=1, description="training batches that give each candidate its own BatchNorm statistics"
+    )
+    population: int = Field(default=50, ge=1, description="architectures rated per generation")
+    generations: int = Field(default=20, ge=1, description="generations, the random first one included")
+    parents: int = Field(
+        default=10, ge=1, description="best architectures so far from which the next generation descends"
+    )
+    crossovers: int = Field(default=25, ge=0, description="architectures per generation that combine two parents")
+    mutants: int = Field(default=25, ge=0, description="architectures per generation that mutate one parent")
+    mutation_probability: float = Field(
+        default=0.1, gt=0, le=1, description="chance of each slot of a mutant to be redrawn"
+    )
 
     @model_validator(mode="after")
     def _children_fit_the_population(self) -> "SposSpec":

@@ -12,24 +12,30 @@ class LossWeights(Spec):
     at every batch size.
     """
 
-    classification: float = Field(1.0, ge=0, description="weight of the cross-entropy between targets and teacher")
-    batch_norm: float = Field(0.01, ge=0, description="weight of the distance to the teacher's BatchNorm statistics")
-    first_batch_norm: float = Field(10.0, ge=0, description="factor on the first BatchNorm layer's distance")
+    classification: float = Field(
+        default=1.0, ge=0, description="weight of the cross-entropy between targets and teacher"
+    )
+    batch_norm: float = Field(
+        default=0.01, ge=0, description="weight of the distance to the teacher's BatchNorm statistics"
+    )
+    first_batch_norm: float = Field(default=10.0, ge=0, description="factor on the first BatchNorm layer's distance")
     total_variation: float = Field(
-        7.1e-4,
+        default=7.1e-4,
         ge=0,
         description="weight of TV-L2, root mean square over the batch (the paper's 1e-4 at its batch of 50)",
     )
-    l2: float = Field(1e-5, ge=0, description="weight of the mean L2 norm of an image")
+    l2: float = Field(default=1e-5, ge=0, description="weight of the mean L2 norm of an image")
 
 
 class PixelEngine(Spec):
     """Optimise the pixels of each canvas directly (Data-Free NAS; DeepInversion)."""
 
-    iterations: int = Field(400, ge=1, description="optimisation steps per round")
-    learning_rate: float = Field(0.1, gt=0, description="peak learning rate of Adam, in normalised pixel units")
-    warmup: int = Field(40, ge=0, description="steps of linear warm-up before the cosine decay to zero")
-    betas: tuple[float, float] = Field((0.5, 0.9), description="Adam's decay rates of the two moments, each in [0, 1)")
+    iterations: int = Field(default=400, ge=1, description="optimisation steps per round")
+    learning_rate: float = Field(default=0.1, gt=0, description="peak learning rate of Adam, in normalised pixel units")
+    warmup: int = Field(default=40, ge=0, description="steps of linear warm-up before the cosine decay to zero")
+    betas: tuple[float, float] = Field(
+        default=(0.5, 0.9), description="Adam's decay rates of the two moments, each in [0, 1)"
+    )
     losses: LossWeights = Field(default_factory=LossWeights, description="weights of the loss terms")
 
     @model_validator(mode="after")
@@ -44,16 +50,21 @@ class PixelEngine(Spec):
 class SynthesisConfig(Spec):
     """Recovery of training images from the teacher: rounds x shards x batch_size canvases."""
 
-    shards: int = Field(4, ge=1, le=1_000_000, description="batches of canvases per round; each is made by itself")
-    batch_size: int = Field(64, ge=2, description="canvases per shard, optimised together")
+    shards: int = Field(
+        default=4, ge=1, le=1_000_000, description="batches of canvases per round; each is made by itself"
+    )
+    batch_size: int = Field(default=64, ge=2, description="canvases per shard, optimised together")
     rounds: int = Field(
-        2, ge=1, le=100, description="rounds of recursive label calibration; round 0 has one-hot targets"
+        default=2, ge=1, le=100, description="rounds of recursive label calibration; round 0 has one-hot targets"
     )
     canvas: tuple[int, int] | None = Field(
-        None, description="height and width of a canvas in pixels; none: 8/7 of the teacher's input, as in the paper"
+        default=None,
+        description="height and width of a canvas in pixels; none: 8/7 of the teacher's input, as in the paper",
     )
     label_temperature: float = Field(
-        1.0, gt=0, description="temperature of the teacher's soft predictions that become the next round's targets"
+        default=1.0,
+        gt=0,
+        description="temperature of the teacher's soft predictions that become the next round's targets",
     )
     pixels: PixelEngine = Field(default_factory=PixelEngine, description="settings of the pixel engine")
 

@@ -3,7 +3,7 @@
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import one_hot as integer_one_hot
 
 from nas_core.seeding import generator
 
@@ -35,7 +35,7 @@ def shard_classes(run_seed: int, shard: int, batch_size: int, num_classes: int) 
 
 def one_hot(classes: Int64[Tensor, " batch"], num_classes: int) -> Float[Tensor, "batch classes"]:
     """Probability one on each image's class."""
-    return F.one_hot(classes, num_classes).float()
+    return integer_one_hot(classes, num_classes).float()
 
 
 def soft_predictions(logits: Float[Tensor, "batch classes"], temperature: float) -> Float[Tensor, "batch classes"]:

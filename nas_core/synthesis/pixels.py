@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nas_core.checkpoint import Progress, no_progress
+from nas_core.schedule import warmup_cosine
 from nas_core.synthesis.config import LossWeights
 from nas_core.synthesis.labels import soft_predictions
 from nas_core.synthesis.losses import mean_image_norm, soft_cross_entropy, statistics_distance, total_variation_l2
 from nas_core.synthesis.regional import cut, random_window
-from nas_core.synthesis.schedule import warmup_cosine
 from nas_core.synthesis.shard import ShardImages
 from nas_core.synthesis.statistics import LayerStatistics, ObservedTeacher
 from nas_core.teachers.teacher import Teacher

@@ -104,7 +104,8 @@ class _AffineWithStatistics(torch.autograd.Function):
         return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype)), mean, var
 
     @staticmethod
-    def backward(ctx: Any, d_output: Tensor, d_mean: Tensor, d_var: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        d_output, d_mean, d_var = gradients
         x, scale, mean = ctx.saved_tensors
         count = x.numel() // x.shape[1]
         slope = d_var * (2 / count)

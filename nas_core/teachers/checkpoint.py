@@ -27,13 +27,13 @@ class WeightsFileSpec(Spec):
         description="standard deviation of its preprocessing, one per channel, for pixels in [0, 1]"
     )
     class_names: Annotated[tuple[str, ...], Field(min_length=2)] | None = Field(
-        None, description="one name per class, in the order of the logits; or give num_classes"
+        default=None, description="one name per class, in the order of the logits; or give num_classes"
     )
     num_classes: int | None = Field(
-        None, ge=2, description="number of classes, which are then named 0, 1, ...; or give class_names"
+        default=None, ge=2, description="number of classes, which are then named 0, 1, ...; or give class_names"
     )
     flip_invariant: bool = Field(
-        True, description="whether a horizontally mirrored image keeps its class (not so for digits or text)"
+        default=True, description="whether a horizontally mirrored image keeps its class (not so for digits or text)"
     )
 
     @model_validator(mode="after")

@@ -22,9 +22,9 @@ class TorchvisionSpec(Spec):
 
     name: Literal["torchvision"] = "torchvision"
     network: str = Field(description="name of the torchvision classification model, such as resnet18")
-    weights: str = Field("DEFAULT", description="name of its pretrained weights, such as IMAGENET1K_V1")
+    weights: str = Field(default="DEFAULT", description="name of its pretrained weights, such as IMAGENET1K_V1")
     flip_invariant: bool = Field(
-        True, description="whether a horizontally mirrored image keeps its class (not so for digits or text)"
+        default=True, description="whether a horizontally mirrored image keeps its class (not so for digits or text)"
     )
 
 

@@ -1,26 +1,29 @@
 """The settings of the training loop, as a config section of its own or part of a strategy's."""
 
-import math
-
 from pydantic import Field, model_validator
 from torch import nn
 
 from nas_core.registry import Spec
+from nas_core.schedule import warmup_cosine
 
 
 class Recipe(Spec):
     """SGD with Nesterov momentum 0.9; the learning rate rises linearly, then falls along a cosine."""
 
-    epochs: int = Field(100, ge=1, description="passes over the training images")
-    learning_rate: float = Field(0.1, gt=0, description="peak learning rate, reached after the warm-up")
-    final_learning_rate: float = Field(0.0, ge=0, description="learning rate that the cosine ends at")
-    warmup_epochs: int = Field(2, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs")
+    epochs: int = Field(default=100, ge=1, description="passes over the training images")
+    learning_rate: float = Field(default=0.1, gt=0, description="peak learning rate, reached after the warm-up")
+    final_learning_rate: float = Field(default=0.0, ge=0, description="learning rate that the cosine ends at")
+    warmup_epochs: int = Field(
+        default=2, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs"
+    )
     weight_decay: float = Field(
-        5e-4,
+        default=5e-4,
         ge=0,
         description="L2 penalty on the weights of convolutions and linear layers, not on biases or BatchNorm",
     )
-    gradient_clip: float = Field(5.0, gt=0, description="largest L2 norm of the gradient of all weights together")
+    gradient_clip: float = Field(
+        default=5.0, gt=0, description="largest L2 norm of the gradient of all weights together"
+    )
 
     @model_validator(mode="after")
     def _schedule_makes_sense(self) -> "Recipe":
@@ -37,11 +40,10 @@ class Recipe(Spec):
 
         A pure function: a resumed run needs no scheduler state.
         """
-        warmup, total = self.warmup_epochs * steps_per_epoch, self.epochs * steps_per_epoch
-        if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        cosine = (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
-        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * cosine
+        factor = warmup_cosine(step, self.epochs * steps_per_epoch, self.warmup_epochs * steps_per_epoch)
+        if step < self.warmup_epochs * steps_per_epoch:
+            return self.learning_rate * factor
+        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * factor
 
     def parameter_groups(self, network: nn.Module) -> list[dict]:
         """Weight decay for tensors of more than one dimension, none for the rest."""

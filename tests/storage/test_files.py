@@ -22,7 +22,7 @@ def test_failed_write_leaves_the_old_content_and_no_leftover(tmp_path: Path, mon
     path = tmp_path / "file"
     write_bytes(path, b"old")
 
-    def full_disk(descriptor: int) -> None:
+    def full_disk(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full_disk)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from nas_core.errors import InputError
+from nas_core.schedule import warmup_cosine
 from nas_core.seeding import generator
 from nas_core.synthesis.checks import check_synthesis
 from nas_core.synthesis.config import LossWeights, PixelEngine, SynthesisConfig
 from nas_core.synthesis.labels import one_hot
 from nas_core.synthesis.pixels import PixelSynthesis
-from nas_core.synthesis.schedule import warmup_cosine
 from nas_core.teachers.teacher import Teacher
 
 

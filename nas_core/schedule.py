@@ -1,4 +1,4 @@
-"""The learning-rate schedule of synthesis."""
+"""The learning-rate schedule of everything that is optimised here: a linear warm-up, then half a cosine."""
 
 import math
 
@@ -15,7 +15,7 @@ def warmup_cosine(step: int, steps: int, warmup: int) -> float:
         A number in (0, 1].
 
     Source:
-        The code of Data-Free NAS: (i + 1) / warmup, then (1 + cos(pi e / E)) / 2.
+        Cosine: Loshchilov and Hutter, arXiv:1608.03983, eq. 5. With this warm-up: the code of Data-Free NAS.
     """
     if step < warmup:
         return (step + 1) / warmup

@@ -77,4 +77,6 @@ class Registry(Generic[T]):
     def union(self) -> Any:
         """The annotation of a config field that takes any registered spec, told apart by `name`."""
         specs = [spec for spec, _ in self._entries.values()]
+        if len(specs) == 1:
+            return specs[0]
         return Annotated[functools.reduce(operator.or_, specs), Field(discriminator="name")]

@@ -40,7 +40,7 @@ def run(
 ) -> None:
     """Run the pipeline, or resume it: what is done in the run directory is not done again."""
     from flows.config_file import read_config
-    from flows.terminal import describe_failure, log_to
+    from flows.terminal import describe_failure, leaving_at_once, log_to
 
     parsed = read_config(config, settings or [])
     from flows.pipeline import Goal, dfnas
@@ -52,7 +52,8 @@ def run(
     # Here as well as in the flow: bad input should not have to wait for a server.
     opened = open_run(parsed, run_dir)
     typer.echo(f"{parsed.name}: {parsed.synthesis.images} images, run directory {opened.directory}", err=True)
-    with log_to(opened.layout.log, verbose=verbose):
+    log_to(opened.layout.log, verbose=verbose)
+    with leaving_at_once():
         state = dfnas(parsed, opened.directory, Goal(until), return_state=True)  # type: ignore[call-arg]
     if not state.is_completed():
         sentence, code = describe_failure(state)

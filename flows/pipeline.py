@@ -28,7 +28,11 @@ class Goal(StrEnum):
 
 
 # One worker: a task uses all cores (or the device) by itself, and two at once would only slow each other down.
-@flow(name="dfnas", task_runner=ThreadPoolTaskRunner(max_workers=1))  # type: ignore[arg-type]
+@flow(  # type: ignore[call-overload]
+    name="dfnas",
+    flow_run_name="{config.name} until {until}",
+    task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
+)
 def dfnas(
     config: RunConfig,
     run_dir: Annotated[str | None, Field(description="run directory, new or to be resumed; none: runs/<name>")] = None,

@@ -1,6 +1,8 @@
 """The terminal's view of a run: Prefect's log goes to a file, and a failure becomes a sentence."""
 
 import logging
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,30 +10,51 @@ from typing import Any
 
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import PREFECT_API_URL
 
 from nas_core.errors import InputError
 
+# The shell's exit code for a process ended by Ctrl-C.
+INTERRUPTED = 130
 
-@contextmanager
-def log_to(path: Path, *, verbose: bool) -> Iterator[None]:
-    """Within, Prefect's log is appended to a file, and reaches the terminal only if `verbose`."""
-    root, prefect = logging.getLogger(), logging.getLogger("prefect")
+
+def log_to(path: Path, *, verbose: bool) -> None:
+    """From now on append Prefect's log to a file, and show it on the terminal only if `verbose`."""
     # Prefect sets its handlers up when it first logs; do it now, so that there is something to remove.
     setup_logging()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    root = logging.getLogger()
+    for handler in [] if verbose else list(root.handlers):
+        if isinstance(handler, PrefectConsoleHandler):
+            root.removeHandler(handler)
     file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    consoles = [] if verbose else [handler for handler in root.handlers if isinstance(handler, PrefectConsoleHandler)]
-    for handler in consoles:
-        root.removeHandler(handler)
-    prefect.addHandler(file)
+    logging.getLogger("prefect").addHandler(file)
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Within, Ctrl-C ends the process at once if Prefect's embedded server is in use.
+
+    A terminal sends the signal to that server too, and Prefect would then wait minutes for it to note the
+    interruption. Nothing is lost: what is done is in the run directory. A server of the user's is told as usual.
+    """
+    if PREFECT_API_URL.value():
+        yield
+        return
+
+    from prefect.server.api.server import SubprocessASGIServer
+
+    def leave(*_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.write(2, b"\ndfnas: interrupted; the same command resumes\n")
+        SubprocessASGIServer().stop()
+        os._exit(INTERRUPTED)
+
+    before = signal.signal(signal.SIGINT, leave)
     try:
         yield
     finally:
-        prefect.removeHandler(file)
-        file.close()
-        for handler in consoles:
-            root.addHandler(handler)
+        signal.signal(signal.SIGINT, before)
 
 
 def describe_failure(state: Any) -> tuple[str, int]:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,14 +84,17 @@ def digest_of_file(path: Path) -> str:
 
 
 def remove_leftovers(directory: Path) -> int:
-    """Delete temporary files that killed processes left; call it only while holding the directory's lock.
+    """Delete temporary files and folders that killed processes left; call it only while holding the directory's lock.
 
     Returns:
         How many there were.
     """
-    leftovers = [path for path in directory.rglob(f"*{TEMPORARY_SUFFIX}") if path.is_file()]
+    leftovers = list(directory.rglob(f"*{TEMPORARY_SUFFIX}"))
     for path in leftovers:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     return len(leftovers)
 
 

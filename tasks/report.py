@@ -7,9 +7,10 @@ from jaxtyping import Float, UInt8
 from prefect.artifacts import create_markdown_artifact
 from torch import Tensor
 
+from nas_core.evaluation.dataset_quality import class_affinity
 from nas_core.reporting.page import render
 from nas_core.reporting.records import RunRecords
-from nas_core.reporting.summary import comparison, summary_lines
+from nas_core.reporting.summary import comparison, label_rows, summary_lines
 from nas_core.seeding import generator
 from nas_core.teachers import Teacher
 from nas_core.training.batches import SyntheticBatches
@@ -20,12 +21,13 @@ from tasks.run import Run, versions
 from tasks.stage import Product, piece_name, stage
 
 SHOWN_CLASSES = 10
-IMAGES_PER_CELL = 3
+IMAGES_PER_CELL = 4
+LABEL_FIGURES = ("label_entropy", "label_confidence", "top1_drift", "top5_overlap")
 # Result key of the time that each stage's pieces took together.
 TIMED_STAGES = {"synthesis": "synthesis", "search": "search", "retrain": "retrain", "evaluate": "evaluation"}
 
 
-@stage("report", version=1, sections=("name", "synthesis", "search", "retrain", "evaluation"))
+@stage("report", version=2, sections=("name", "synthesis", "search", "retrain", "evaluation"))
 def write_report(run: Run, _piece: str, _key: str, _stages: list[Manifest], _shards: list[Manifest]) -> Product:
     """Write results.json and report.html, and show the result in Prefect."""
     results = rewrite_report(run)
@@ -47,7 +49,7 @@ def rewrite_report(run: Run) -> dict[str, Any]:
     """
     layout = run.layout
     results = _results(run)
-    page = render(_records(run, results))
+    page = render(report_records(run, results))
     write_json(layout.results, results)
     write_bytes(layout.report, page.encode())
     return results
@@ -76,13 +78,30 @@ def progress_table(run: Run) -> str:
         manifests = stage_manifests(run, name)
         seconds = sum(manifest.seconds for manifest in manifests)
         lines.append(f"{name:<10}  {f'{len(manifests)}/{total}':>9}  {seconds:>8.1f}")
-    return "\n".join(lines)
+    labels = label_rounds(run)
+    return "\n".join([*lines, *(f"{title}: {text}" for title, text in label_rows(labels))])
 
 
 def stage_manifests(run: Run, name: str) -> list[Manifest]:
     """Manifests of the finished pieces of a stage, in order."""
     paths = sorted(run.layout.manifest(name).parent.glob(f"{name}*.json"))
     return [manifest for path in paths if (manifest := read_manifest(path)) is not None]
+
+
+def label_rounds(run: Run) -> list[dict[str, Any]]:
+    """The labels of each round that has finished shards: the mean over these of what `label_changes` says."""
+    records = []
+    for number in range(run.config.synthesis.rounds):
+        shards = [m.figures for m in stage_manifests(run, piece_name("synthesis", {"round": number}))]
+        if shards:
+            means = {name: _mean([figures[name] for figures in shards]) for name in LABEL_FIGURES}
+            records.append({"round": number} | means)
+    return records
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _results(run: Run) -> dict[str, Any]:
@@ -101,7 +120,17 @@ def _results(run: Run) -> dict[str, Any]:
             "strategy": config.search.strategy.name,
             "space": config.search.space.name,
         },
-        "synthesis": {"images": config.synthesis.images, "rounds": config.synthesis.rounds},
+        "synthesis": {
+            "images": config.synthesis.images,
+            "rounds": config.synthesis.rounds,
+            "labels": label_rounds(run),
+        },
+        "quality": {
+            name: value
+            for m in manifests["dataset"]
+            for name, value in read_json(run.layout.records(m.piece)).items()
+            if name != "batch_norm_distances"
+        },
         "evaluation": figures["evaluation"],
         "timings": {**timings, "total": sum(timings.values())},
         "digests": {
@@ -113,8 +142,13 @@ def _results(run: Run) -> dict[str, Any]:
     }
 
 
-def _records(run: Run, results: dict[str, Any]) -> RunRecords:
-    """What the page shows."""
+def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
+    """What the page shows.
+
+    Args:
+        run: A finished run.
+        results: The content of its results.json.
+    """
     found = read_json(run.layout.search)
     space, teacher = run.space(), run.teacher()
     images = SyntheticImages(run.layout.dataset)
@@ -126,6 +160,7 @@ def _records(run: Run, results: dict[str, Any]) -> RunRecords:
         shown_classes=shown,
         image_grid=_image_grid(images, shown),
         target_prediction=_target_prediction(images, teacher, run.config.seed),
+        class_affinity=_class_affinity(images),
         synthesis_history=_synthesis_history(run),
         slots=space.slots,
         architecture=space.parse(found["architecture"]),
@@ -164,9 +199,13 @@ def _target_prediction(images: SyntheticImages, teacher: Teacher, seed: int) -> 
     """Mean prediction of the teacher on fresh windows per target class; NaN for classes without images."""
     batches = SyntheticBatches(images.canvases, teacher, batch_size=256)
     predictions = batches.fresh_predictions(generator(seed, "report.windows")).cpu()
-    labels = images.targets.argmax(1)
-    sums = torch.zeros(teacher.num_classes, teacher.num_classes).index_add_(0, labels, predictions)
-    return sums / labels.bincount(minlength=teacher.num_classes).unsqueeze(1)
+    return class_affinity(images.targets, predictions)
+
+
+def _class_affinity(images: SyntheticImages) -> Float[Tensor, "classes classes"]:
+    """Which classes the labels of the last round join."""
+    last = images.rounds == images.rounds.max()
+    return class_affinity(images.targets[last], images.soft_labels[last])
 
 
 def _result_markdown(results: dict[str, Any]) -> str:

@@ -147,7 +147,7 @@ def stage_checkpoint(run: Run, piece: str, key: str) -> Checkpoint:
     return Checkpoint(load_checkpoint(path, key), lambda state: save_checkpoint(path, key, state))
 
 
-@task(name="verify", cache_policy=NO_CACHE, tags=["dfnas"])
+@task(name="verify", task_run_name="verify", cache_policy=NO_CACHE, tags=["dfnas"])
 def verify(run: Run) -> list[str]:
     """Check every finished piece's files against their checksums; broken pieces lose their manifest, to be made anew.
 

@@ -1,16 +1,21 @@
 """Synthesis: noise, shard-rounds of optimisation with recursive labels, and the committed dataset."""
 
 import torch
+from prefect.artifacts import create_table_artifact
 
+from nas_core.evaluation.dataset_quality import DatasetQuality, dataset_quality
+from nas_core.reporting.summary import quality_rows
 from nas_core.seeding import generator
-from nas_core.synthesis.labels import one_hot, shard_classes
+from nas_core.synthesis.labels import chosen_classes, label_changes, one_hot, shard_classes
 from nas_core.synthesis.pixels import PixelSynthesis
-from storage.dataset import DatasetLayout, SyntheticStore
+from storage.dataset import DatasetLayout, SyntheticImages, SyntheticStore
 from storage.files import digest_of, digest_of_json, write_json
 from storage.manifests import Manifest
 from tasks.progress import progress_bar
 from tasks.run import Run
 from tasks.stage import Product, stage
+
+JUDGED_IMAGES = 1024
 
 
 @stage("noise", version=1, sections=("synthesis",))
@@ -33,7 +38,7 @@ def initialise_noise(run: Run, _piece: str, _key: str) -> Product:
     )
 
 
-@stage("synthesis", version=1, sections=("synthesis",))
+@stage("synthesis", version=2, sections=("synthesis",))
 def synthesize(run: Run, piece: str, _key: str, _previous: Manifest, *, round: int, shard: int) -> Product:  # noqa: A002
     """Make one batch of images: from noise towards one-hot targets, or the labels of the round before.
 
@@ -41,18 +46,20 @@ def synthesize(run: Run, piece: str, _key: str, _previous: Manifest, *, round: i
     """
     config, teacher = run.config.synthesis, run.teacher()
     store = SyntheticStore.open(run.layout.dataset)
-    if round == 0:
-        targets = one_hot(_classes(run, shard), teacher.num_classes)
-    else:
+    targets, temperature, start = one_hot(_classes(run, shard), teacher.num_classes), 1.0, None
+    if round > 0:
         targets = torch.from_numpy(store.read(round - 1, shard, "soft_labels"))
+        temperature = config.labels.temperature
+        if config.labels.start == "canvas":
+            start = torch.from_numpy(store.read(round - 1, shard, "canvases"))
     engine = PixelSynthesis(
         teacher,
         canvas_size=config.canvas_size(teacher.input_shape),
-        label_temperature=config.label_temperature,
+        labels=config.labels,
         **config.pixels.values(),
     )
-    noise = generator(run.config.seed, "synthesis.noise", round, shard)
-    images = engine.make(targets, noise, progress_bar(piece))
+    draws = generator(run.config.seed, "synthesis.noise", round, shard)
+    images = engine.make(targets, draws, target_temperature=temperature, start=start, progress=progress_bar(piece))
     arrays = {name: getattr(images, name).numpy() for name in ("canvases", "targets", "soft_labels", "losses")}
     digest = store.write(round, shard, arrays)
     records = run.layout.records(piece)
@@ -60,13 +67,17 @@ def synthesize(run: Run, piece: str, _key: str, _previous: Manifest, *, round: i
     return Product(
         digest=digest,
         files=[*store.object_paths(round, shard), records],
-        figures={"images": len(targets), "loss": round_figure(float(images.losses.mean()))},
+        figures={
+            "images": len(targets),
+            "loss": round_figure(float(images.losses.mean())),
+            **{name: round_figure(value) for name, value in label_changes(targets, images.soft_labels).items()},
+        },
     )
 
 
-@stage("dataset", version=1)
-def commit_dataset(run: Run, _piece: str, _key: str, shard_rounds: list[Manifest]) -> Product:
-    """Read every shard-round back, and record in the dataset where its images come from."""
+@stage("dataset", version=2)
+def commit_dataset(run: Run, piece: str, _key: str, shard_rounds: list[Manifest]) -> Product:
+    """Read every shard-round back, judge the images, and record in the dataset where they come from."""
     store = SyntheticStore.open(run.layout.dataset)
     layout = store.layout
     progress = progress_bar("dataset")
@@ -85,14 +96,34 @@ def commit_dataset(run: Run, _piece: str, _key: str, shard_rounds: list[Manifest
             "manifests": [m.piece for m in shard_rounds],
         }
     )
-    return Product(digest=digest, files=[], figures={"images": layout.images, "rounds": layout.rounds})
+    quality = _quality(run)
+    records = run.layout.records(piece)
+    write_json(records, {**quality.figures(), "batch_norm_distances": quality.batch_norm_distances})
+    figures = {"images": layout.images, "rounds": layout.rounds, "teacher_top1": round_figure(quality.teacher_top1)}
+    return Product(digest=digest, files=[records], figures=figures)
 
 
-def round_figure(value: float) -> float:
+def round_figure(value: float | None) -> float | None:
     """A number for people to read: four significant digits."""
-    return float(f"{value:.4g}")
+    return None if value is None else float(f"{value:.4g}")
 
 
 def _classes(run: Run, shard: int) -> torch.Tensor:
     """Class of each image of a shard in round 0."""
-    return shard_classes(run.config.seed, shard, run.config.synthesis.batch_size, run.teacher().num_classes)
+    config = run.config.synthesis
+    classes = chosen_classes(config.classes, run.teacher().class_names)
+    return classes[shard_classes(run.config.seed, shard, config.batch_size, len(classes))]
+
+
+def _quality(run: Run) -> DatasetQuality:
+    """The measures of the dataset, on a random sample of a large one; also shown in Prefect."""
+    images = SyntheticImages(run.layout.dataset)
+    draws = generator(run.config.seed, "quality")
+    sample = torch.randperm(len(images), generator=draws)[:JUDGED_IMAGES]
+    quality = dataset_quality(images.canvases[sample], images.targets[sample], run.teacher(), draws)
+    create_table_artifact(
+        [{"measure": name, "value": value} for name, value in quality_rows(quality.figures())],
+        key=f"dfnas-{run.config.name}-quality",
+        description="Synthetic images, judged by the teacher alone",
+    )
+    return quality

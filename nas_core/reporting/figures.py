@@ -30,7 +30,8 @@ LOSS_TERMS = {
     "total": "total",
     "classification": "classification",
     "batch_norm": "BatchNorm distance",
-    "total_variation": "total variation",
+    "total_variation": "total variation (L2)",
+    "total_variation_l1": "total variation (L1)",
     "l2": "L2 norm",
 }
 SHARES = ("agreement", "accuracy", "top1")

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
+from nas_core.evaluation.dataset_quality import off_diagonal_mass, top_pairs
 from nas_core.reporting.figures import image_grid, numbers, record_curves, synthesis_curves, target_prediction
 from nas_core.reporting.records import RunRecords
 from nas_core.reporting.search_figures import (
@@ -17,7 +18,7 @@ from nas_core.reporting.search_figures import (
     score_by_macs,
 )
 from nas_core.reporting.style import data_uri, operation_colours
-from nas_core.reporting.summary import comparison
+from nas_core.reporting.summary import comparison, label_rows, quality_rows
 from nas_core.reporting.wording import amount, duration, percent
 
 MOST_CLASSES = 10  # columns of the image grid
@@ -59,7 +60,7 @@ def render(records: RunRecords) -> str:
     )
     environment.filters |= {"percent": percent, "amount": amount, "duration": duration}
     results = records.results
-    sections = [_images(records), _search(records), _architecture(records), _training(records)]
+    sections = [_images(records), _quality(records), _search(records), _architecture(records), _training(records)]
     return environment.get_template("report.html.j2").render(
         results=results,
         comparison=comparison(results),
@@ -86,6 +87,19 @@ def _images(records: RunRecords) -> Section:
             )
         )
     return Section("images", "Synthetic images", pictures)
+
+
+def _quality(records: RunRecords) -> Section:
+    """What the teacher alone says of the images and of their labels."""
+    affinity = records.class_affinity
+    joins = [f"{one} → {other} ({percent(share)})" for one, other, share in top_pairs(affinity, records.class_names)]
+    rows = [
+        *quality_rows(records.results["quality"]),
+        *label_rows(records.results["synthesis"]["labels"]),
+        ("label mass outside of the class asked for", percent(off_diagonal_mass(affinity))),
+        ("classes that the labels join", ", ".join(joins)),
+    ]
+    return Section("quality", "Quality of the images, by the teacher alone", rows=rows)
 
 
 def _grid_picture(records: RunRecords) -> Picture:

@@ -16,17 +16,19 @@ class RunRecords:
 
     Attributes:
         results: The figures of merit, nested: teacher {top1, fingerprint, classes}, student {top1, agreement, macs,
-            params}, search {architecture, strategy, space}, synthesis {images, rounds}, timings {synthesis, search,
-            retrain, evaluation, total} in seconds, seed, device, versions {package: version}, evaluation {images,
-            source}, digests {dataset, search, model}. Both top1 are None without real images; the rest is required.
+            params}, search {architecture, strategy, space}, synthesis {images, rounds, labels: what `label_changes`
+            says of each round}, quality (`DatasetQuality.figures()`), timings {synthesis, search, retrain,
+            evaluation, total} in seconds, seed, device, versions {package: version}, evaluation {images, source},
+            digests {dataset, search, model}. Both top1 are None without real images; the rest is required.
         config_yaml: The resolved config.
         class_names: One name per class of the teacher.
         shown_classes: The class indices that `image_grid` shows, in its order.
         image_grid: Synthetic images by round, shown class and number, as bytes.
         target_prediction: Mean of the teacher's soft predictions on fresh windows of the final canvases, one row per
             target class; rows sum to 1, and are NaN for classes without images.
+        class_affinity: The classes that the soft labels of the last round join; see `class_affinity`.
         synthesis_history: {"round", "shard", "step", "total", "classification", "batch_norm", "total_variation",
-            "l2"}: the weighted total and its unweighted terms.
+            "total_variation_l1", "l2"}: the weighted total and its unweighted terms.
         slots: The choices of the search space.
         architecture: The found architecture, one operation per slot.
         search_training: Supernet training, one record per epoch: {"epoch", "loss", ...}.
@@ -42,6 +44,7 @@ class RunRecords:
     shown_classes: Sequence[int]
     image_grid: UInt8[Tensor, "rounds shown images channels height width"]
     target_prediction: Float[Tensor, "classes classes"]
+    class_affinity: Float[Tensor, "classes classes"]
     synthesis_history: Sequence[Mapping[str, Any]]
     slots: Sequence[Slot]
     architecture: Architecture

@@ -1,6 +1,6 @@
 """The result as a small table for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nas_core.reporting.wording import amount, duration, percent
@@ -31,3 +31,45 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
     ]
     time = duration(results["timings"]["total"])
     return [*table, f"architecture: {results['search']['architecture']}", f"wall time: {time}"]
+
+
+def quality_rows(quality: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The data-free measures of the images in words: rows of (measure, value), those without a value left out.
+
+    Args:
+        quality: `DatasetQuality.figures()`.
+    """
+    rows = [
+        ("images judged", f"{quality['images']:,}"),
+        ("teacher's top-1 on the classes asked for", percent(quality["teacher_top1"])),
+        ("teacher's mean confidence", percent(quality["confidence"])),
+        ("mean entropy of its predictions", f"{quality['entropy']:.3g} nats"),
+        ("five likeliest classes shared by target and prediction", percent(quality["top5_overlap"])),
+        ("rank correlation of target and prediction", _number(quality["rank_correlation"])),
+        ("relative BatchNorm distance, mean over layers", _number(quality["batch_norm_distance"])),
+        ("relative BatchNorm distance, largest layer", _number(quality["batch_norm_distance_largest"])),
+        ("mean cosine distance of features within a class", _number(quality["within_class_distance"])),
+        ("images with a near-duplicate", percent(quality["near_duplicates"])),
+        ("pixels clipped to black or white", percent(quality["clipped_pixels"])),
+    ]
+    return [(measure, value) for measure, value in rows if value != "-"]
+
+
+def label_rows(rounds: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What each round of calibration did to the labels, in words: rows of (round, figures).
+
+    Args:
+        rounds: {"round", "label_entropy", "label_confidence", "top1_drift", "top5_overlap"}; see `label_changes`.
+    """
+    return [
+        (
+            f"labels of round {record['round']}",
+            f"entropy {record['label_entropy']:.3g} nats, largest probability {percent(record['label_confidence'])}, "
+            f"top-1 drift {percent(record['top1_drift'])}, top-5 overlap {percent(record['top5_overlap'])}",
+        )
+        for record in rounds
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -1,6 +1,7 @@
 """A teacher from a weights file and a network that the user names."""
 
 import importlib
+import operator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,8 +48,9 @@ class CheckpointSpec(WeightsFileSpec):
 
     name: Literal["checkpoint"] = "checkpoint"
     factory: str = Field(
-        pattern=r"^[\w.]+:\w+$",
-        description="importable callable that builds the network, as module:callable; it is executed",
+        pattern=r"^[\w.]+:[\w.]+$",
+        description="importable callable that builds the network, as module:function or module:Class.method; "
+        "it is executed",
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the factory")
 
@@ -87,7 +89,7 @@ def build_network(factory: str, arguments: dict[str, Any]) -> nn.Module:
     """
     module_name, _, attribute = factory.partition(":")
     try:
-        build = getattr(importlib.import_module(module_name), attribute)
+        build = operator.attrgetter(attribute)(importlib.import_module(module_name))
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"the factory '{factory}' cannot be imported ({error}); install it or add its folder to PYTHONPATH"

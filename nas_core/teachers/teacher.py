@@ -25,6 +25,7 @@ class Teacher:
         std: Per-channel standard deviation of its preprocessing, in units of pixels, > 0.
         class_names: One name per logit, in order.
         flip_invariant: Whether a horizontally mirrored image keeps its class (not so for digits or text).
+        batch_norms: The module's BatchNorm layers that keep running statistics, by name.
     """
 
     module: nn.Module
@@ -45,7 +46,8 @@ class Teacher:
             )
         self.module.eval().requires_grad_(False)
         norms = {name: m for name, m in self.module.named_modules() if isinstance(m, nn.BatchNorm2d)}
-        object.__setattr__(self, "batch_norms", norms)
+        usable = {name: norm for name, norm in norms.items() if norm.running_mean is not None}
+        object.__setattr__(self, "batch_norms", usable)
 
     @property
     def num_classes(self) -> int:

@@ -37,9 +37,9 @@ def torchvision_teacher(*, network: str, weights: str, flip_invariant: bool) -> 
     Raises:
         InputError: If the network or its weights are unknown, or the weights file can neither be read nor downloaded.
     """
-    known = _one_of("torchvision network", network, torchvision.models.list_models(module=torchvision.models))
+    known = one_of("torchvision network", network, torchvision.models.list_models(module=torchvision.models))
     entries = torchvision.models.get_model_weights(known).__members__
-    entry = entries[_one_of(f"weights of {known}", weights, list(entries))]
+    entry = entries[one_of(f"weights of {known}", weights, list(entries))]
     module = _load(known, entry)
     preprocessing = entry.transforms()
     side = preprocessing.crop_size[0]
@@ -61,7 +61,12 @@ def _load(network: str, entry: WeightsEnum) -> nn.Module:
         ) from error
 
 
-def _one_of(kind: str, name: str, known: list[str]) -> str:
+def one_of(kind: str, name: str, known: list[str]) -> str:
+    """The name, if it is known.
+
+    Raises:
+        InputError: If it is not; the message lists similar names, or else all.
+    """
     if name not in known:
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
         raise InputError(f"there is no {kind} '{name}'; {'similar' if near else 'known'}: {', '.join(near or known)}")

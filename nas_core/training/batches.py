@@ -52,11 +52,14 @@ class SyntheticBatches:
         for chunk in self.canvases.split(self.batch_size):
             yield self._labelled(chunk[:, :, top : top + height, left : left + width])
 
+    def fresh(self, generator: torch.Generator) -> Iterator[Batch]:
+        """One pass in stored order over one new random window of every image, the last batch included."""
+        for piece in torch.arange(len(self.canvases)).split(self.batch_size):
+            yield self._labelled(self._windows(piece, generator))
+
     def fresh_predictions(self, generator: torch.Generator) -> Float[Tensor, "images classes"]:
         """The teacher's soft predictions on one new random window of every image, in stored order."""
-        pieces = torch.arange(len(self.canvases)).split(self.batch_size)
-        logits = [self._labelled(self._windows(piece, generator)).teacher_logits for piece in pieces]
-        return torch.cat(logits).softmax(dim=1)
+        return torch.cat([batch.teacher_logits for batch in self.fresh(generator)]).softmax(dim=1)
 
     def _windows(self, indices: Tensor, generator: torch.Generator) -> UInt8[Tensor, "batch channels height width"]:
         """The images at `indices`, each cut at its own offset and flipped by its own coin."""

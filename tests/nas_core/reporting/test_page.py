@@ -15,7 +15,27 @@ RESULTS = {
     "teacher": {"top1": 0.9342, "fingerprint": "f00d" * 16, "classes": 2},
     "student": {"top1": 0.8817, "agreement": 0.9312, "macs": 12_345_678, "params": 412_330},
     "search": {"architecture": "|conv~0|", "strategy": "spos", "space": "cells"},
-    "synthesis": {"images": 1280, "rounds": 2},
+    "synthesis": {
+        "images": 1280,
+        "rounds": 2,
+        "labels": [
+            {"round": 0, "label_entropy": 1.234, "label_confidence": 0.5, "top1_drift": 0.01, "top5_overlap": None},
+            {"round": 1, "label_entropy": 1.3, "label_confidence": 0.4, "top1_drift": 0.02, "top5_overlap": 0.8},
+        ],
+    },
+    "quality": {
+        "images": 1024,
+        "teacher_top1": 0.971,
+        "confidence": 0.9,
+        "entropy": 0.312,
+        "top5_overlap": 0.777,
+        "rank_correlation": None,
+        "batch_norm_distance": 0.085,
+        "batch_norm_distance_largest": 0.2,
+        "within_class_distance": 0.15,
+        "near_duplicates": 0.031,
+        "clipped_pixels": 0.01,
+    },
     "timings": {"synthesis": 30.0, "search": 60.0, "retrain": 20.0, "evaluation": 10.0, "total": 120.0},
     "seed": 7,
     "versions": {"dfnas": "0.1.0", "python": "3.11.9"},
@@ -39,6 +59,7 @@ def make_records(classes=2, **parts):
             "shown_classes": list(range(min(classes, 12))),
             "image_grid": torch.zeros(1, min(classes, 12), 1, 1, 2, 2, dtype=torch.uint8),
             "target_prediction": torch.full((classes, classes), 0.2 / classes) + 0.8 * torch.eye(classes),
+            "class_affinity": torch.full((classes, classes), 0.3 / classes) + 0.7 * torch.eye(classes),
             "synthesis_history": [],
             "slots": [Slot("1<-0", ("none", "conv"))],
             "architecture": Architecture(("conv",), "|conv~0|"),
@@ -129,6 +150,16 @@ def test_provenance_says_what_real_images_were_for(full):
         assert value in full.words()
 
 
+def test_quality_of_images_and_labels_is_shown(bare):
+    words = bare.words()
+    assert "teacher's top-1 on the classes asked for 97.1%" in words
+    assert "rank correlation" not in words, "a measure without a value is left out"
+    assert (
+        "labels of round 1 entropy 1.3 nats, largest probability 40.0%, top-1 drift 2.0%, top-5 overlap 80.0%" in words
+    )
+    assert "classes that the labels join class 0 → class 1 (15.0%)" in words
+
+
 def test_nothing_given_becomes_markup():
     evil = "<script>alert(1)</script>"
     page = render(
@@ -142,7 +173,7 @@ def test_nothing_given_becomes_markup():
     )
     assert "script" not in Reader(page).tags
     assert "&lt;script&gt;" in page
-    assert "onerror" not in page
+    assert "<img src=x" not in page
 
 
 def test_many_classes_are_cut_and_the_page_says_so():

@@ -7,7 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_core.synthesis.losses import mean_image_norm, soft_cross_entropy, statistics_distance, total_variation_l2
+from nas_core.synthesis.config import LossWeights
+from nas_core.synthesis.losses import (
+    mean_image_norm,
+    soft_cross_entropy,
+    statistics_distance,
+    total_variation_l1,
+    total_variation_l2,
+)
 
 
 def test_statistics_distance_matches_hand_computed_value():
@@ -26,12 +33,19 @@ def test_total_variation_matches_hand_computed_value():
     torch.testing.assert_close(total_variation_l2(image), torch.tensor(math.sqrt(2) + 0 + 1 + 1))
 
 
+def test_total_variation_l1_matches_hand_computed_value():
+    """The same image: the means of |1|, |1| across, |0|, |0| down, and |1| on each diagonal."""
+    image = torch.tensor([[0.0, 1.0], [0.0, 1.0]]).reshape(1, 1, 2, 2)
+    torch.testing.assert_close(total_variation_l1(image), torch.tensor(1.0 + 0 + 1 + 1))
+
+
 @given(copies=st.integers(1, 5), seed=st.integers(0, 1000))
 def test_a_weight_means_the_same_at_every_batch_size(copies: int, seed: int):
     """Repeating the batch changes no image, so it must change no loss."""
     images = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
     repeated = images.repeat(copies, 1, 1, 1)
     torch.testing.assert_close(total_variation_l2(repeated), total_variation_l2(images))
+    torch.testing.assert_close(total_variation_l1(repeated), total_variation_l1(images))
     torch.testing.assert_close(mean_image_norm(repeated), mean_image_norm(images))
 
 
@@ -55,10 +69,17 @@ def test_soft_cross_entropy_is_least_at_the_target_where_it_is_the_entropy():
     assert soft_cross_entropy(torch.tensor([[3.0, 0.0, 0.0]]), target) > at_target
 
 
-@pytest.mark.parametrize("loss", [total_variation_l2, mean_image_norm])
+@pytest.mark.parametrize("loss", [total_variation_l1, total_variation_l2, mean_image_norm])
 def test_losses_have_finite_gradients_at_a_black_batch(loss):
     """A norm has no slope at zero; the gradient must be zero there, not NaN."""
     images = torch.zeros(2, 1, 3, 3, requires_grad=True)
     loss(images).backward()
     assert images.grad is not None
     assert torch.isfinite(images.grad).all()
+
+
+def test_the_papers_weight_of_total_variation_is_the_default_at_its_batch_size():
+    """1e-4 times the unnormalised norm of a batch of 50 is the default weight times ours."""
+    images = torch.randn(50, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    papers = 1e-4 * total_variation_l2(images) * math.sqrt(50)
+    assert math.isclose(LossWeights().total_variation * total_variation_l2(images), papers, rel_tol=5e-3)

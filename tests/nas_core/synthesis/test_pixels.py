@@ -4,15 +4,19 @@ import dataclasses
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from nas_core.errors import InputError
 from nas_core.schedule import warmup_cosine
 from nas_core.seeding import generator
+from nas_core.synthesis import pixels
 from nas_core.synthesis.checks import check_synthesis
-from nas_core.synthesis.config import LossWeights, PixelEngine, SynthesisConfig
-from nas_core.synthesis.labels import one_hot
+from nas_core.synthesis.config import LabelCalibration, LossWeights, PixelEngine, PixelStage, SynthesisConfig
+from nas_core.synthesis.labels import one_hot, shard_classes
 from nas_core.synthesis.pixels import PixelSynthesis
+from nas_core.teachers.networks import resnet20
 from nas_core.teachers.teacher import Teacher
 
 
@@ -35,8 +39,18 @@ def halves(flip_invariant: bool = True) -> Teacher:
 
 
 def engine(**changes) -> PixelSynthesis:
-    settings = {"iterations": 60, "warmup": 5, "learning_rate": 0.1, "betas": (0.5, 0.9), "losses": LossWeights()}
-    return PixelSynthesis(halves(), canvas_size=(6, 8), label_temperature=1.0, **(settings | changes))
+    settings = {
+        "teacher": halves(),
+        "canvas_size": (6, 8),
+        "labels": LabelCalibration(temperature=1, windows=1),
+        "stages": (PixelStage(iterations=60),),
+        "min_scale": 1.0,
+        "learning_rate": 0.1,
+        "warmup": 5,
+        "betas": (0.5, 0.9),
+        "losses": LossWeights(),
+    }
+    return PixelSynthesis(**(settings | changes))
 
 
 TARGETS = one_hot(torch.tensor([0, 1, 0, 1]), 2)
@@ -53,7 +67,7 @@ def test_images_are_of_their_class():
 def test_batch_norm_matching_moves_the_batch_towards_the_stored_statistics():
     """The layer stored mean 0 and variance 1 in normalised units; only that loss is on."""
     only_statistics = LossWeights(classification=0, total_variation=0, l2=0, batch_norm=1)
-    images = engine(losses=only_statistics, iterations=150).make(TARGETS, generator(0, "test"))
+    images = engine(losses=only_statistics, stages=(PixelStage(iterations=150),)).make(TARGETS, generator(0, "test"))
     pixels = (images.canvases.float() / 255 - 0.5) / 0.25
     assert abs(pixels.mean()) < 0.1
     assert abs(pixels.var() - 1) < 0.15
@@ -61,7 +75,7 @@ def test_batch_norm_matching_moves_the_batch_towards_the_stored_statistics():
 
 def test_soft_targets_are_reached_as_distributions():
     target = torch.tensor([[0.7, 0.3]] * 4)
-    images = engine(iterations=200).make(target, generator(0, "test"))
+    images = engine(stages=(PixelStage(iterations=200),)).make(target, generator(0, "test"))
     torch.testing.assert_close(images.soft_labels, target, atol=0.05, rtol=0)
 
 
@@ -81,7 +95,9 @@ def test_global_random_state_has_no_influence():
 
 def test_progress_counts_every_step():
     seen: list[tuple[int, int]] = []
-    engine(iterations=7).make(TARGETS, generator(0, "test"), lambda done, total, _: seen.append((done, total)))
+    engine(stages=(PixelStage(iterations=7),)).make(
+        TARGETS, generator(0, "test"), progress=lambda done, total, _: seen.append((done, total))
+    )
     assert seen == [(step, 7) for step in range(1, 8)]
 
 
@@ -102,12 +118,132 @@ def test_a_gigantic_canvas_is_refused():
         check_synthesis(halves(), SynthesisConfig(canvas=(100_000, 100_000)))
 
 
-def test_a_teacher_without_statistics_is_refused_unless_matching_is_off():
-    bare = dataclasses.replace(halves(), module=nn.Sequential(nn.Flatten(), nn.Linear(36, 2)))
-    with pytest.raises(InputError, match="no BatchNorm layer with running statistics"):
+def head() -> list[nn.Module]:
+    return [nn.Flatten(), nn.Linear(36, 2)]
+
+
+@pytest.mark.parametrize(
+    ("layers", "found"),
+    [
+        ([], "none, or folded into the convolutions"),
+        ([nn.GroupNorm(1, 1), nn.LayerNorm(6), nn.LayerNorm(6)], "1 GroupNorm, 2 LayerNorm"),
+        ([nn.BatchNorm2d(1, track_running_stats=False)], "1 BatchNorm2d without running statistics"),
+        ([FrozenBatchNorm2d(1)], "1 FrozenBatchNorm2d"),
+    ],
+)
+def test_a_teacher_without_statistics_is_refused_unless_matching_is_off(layers: list[nn.Module], found: str):
+    bare = dataclasses.replace(halves(), module=nn.Sequential(*layers, *head()))
+    with pytest.raises(
+        InputError, match=rf"its norm layers: {found}\).*set synthesis\.pixels\.losses\.batch_norm to 0"
+    ):
         check_synthesis(bare, SynthesisConfig())
-    prior_only = PixelEngine(losses=LossWeights(batch_norm=0))
-    check_synthesis(bare, SynthesisConfig(pixels=prior_only))
+    prior_only = LossWeights(batch_norm=0)
+    check_synthesis(bare, SynthesisConfig(pixels=PixelEngine(losses=prior_only)))
+    images = engine(teacher=bare, losses=prior_only, stages=(PixelStage(iterations=6),)).make(
+        TARGETS, generator(0, "test")
+    )
+    assert images.history[0]["batch_norm"] == 0
+
+
+def test_stages_count_their_steps_and_restart_the_schedule(monkeypatch):
+    """The learning rate of each step, as Adam sees it: warm-up and cosine twice."""
+    rates: list[float] = []
+
+    def schedule(position: int, steps: int, warmup: int) -> float:
+        rates.append(warmup_cosine(position, steps, warmup))
+        return rates[-1]
+
+    monkeypatch.setattr(pixels, "warmup_cosine", schedule)
+    stages = (PixelStage(divisor=2, iterations=4), PixelStage(iterations=3))
+    images = engine(stages=stages, warmup=2).make(TARGETS, generator(0, "test"))
+    assert rates == [0.5, 1, 1, pytest.approx(0.5), 0.5, 1, 1]
+    assert [record["step"] for record in images.history] == list(range(7))
+
+
+def test_a_coarse_stage_shows_the_teacher_the_averaged_canvas(monkeypatch):
+    """A canvas of 6x8 and an input of 6x6 are 3x4 and 3x3 at divisor 2; the last stage sees the input's size."""
+    seen: list[tuple[int, ...]] = []
+
+    class Watched(pixels.ObservedTeacher):
+        def __call__(self, x: Tensor):
+            seen.append(tuple(x.shape[2:]))
+            return super().__call__(x)
+
+    monkeypatch.setattr(pixels, "ObservedTeacher", Watched)
+    stages = (PixelStage(divisor=2, iterations=2), PixelStage(iterations=1))
+    engine(stages=stages, warmup=0).make(TARGETS, generator(0, "test"))
+    assert seen == [(3, 3), (3, 3), (6, 6)]
+
+
+@pytest.mark.parametrize(("canvas", "divisor"), [((6, 9), 2), ((8, 8), 4)])
+def test_a_divisor_that_does_not_divide_is_refused(canvas: tuple[int, int], divisor: int):
+    stages = (PixelStage(divisor=divisor), PixelStage())
+    config = SynthesisConfig(canvas=canvas, pixels=PixelEngine(stages=stages))
+    with pytest.raises(InputError, match=f"has divisor {divisor}, which does not divide the canvas"):
+        check_synthesis(halves(), config)
+
+
+def test_a_resolution_that_the_teacher_cannot_take_is_refused():
+    fixed = dataclasses.replace(halves(), module=nn.Sequential(nn.BatchNorm2d(1), *head()))
+    config = SynthesisConfig(canvas=(6, 6), pixels=PixelEngine(stages=(PixelStage(divisor=2), PixelStage())))
+    with pytest.raises(InputError, match="cannot take images of 3x3"):
+        check_synthesis(fixed, config)
+
+
+def test_the_last_stage_has_full_resolution():
+    with pytest.raises(ValidationError, match="must have divisor 1"):
+        PixelEngine(stages=(PixelStage(divisor=2),))
+
+
+def test_warmup_must_end_within_every_stage():
+    with pytest.raises(ValidationError, match=r"smaller than the iterations of every stage \(30\)"):
+        PixelEngine(stages=(PixelStage(iterations=30), PixelStage(iterations=100)), warmup=40)
+
+
+def test_scale_jitter_shows_windows_of_the_inputs_size():
+    images = engine(min_scale=0.3).make(TARGETS, generator(0, "test"))
+    assert torch.equal(images.soft_labels.argmax(1), TARGETS.argmax(1))
+
+
+def test_a_warm_start_begins_at_the_given_canvases():
+    """With a vanishing learning rate the canvases stay what they were."""
+    start = torch.randint(256, (4, 1, 6, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    images = engine(learning_rate=1e-9).make(TARGETS, generator(0, "test"), start=start)
+    assert torch.equal(images.canvases, start)
+
+
+def test_labels_of_one_window_are_the_last_predictions_and_of_many_their_mean():
+    """Windows of a canvas as large as the input are all the same, up to the flip, which this teacher cannot see."""
+    settings = {"canvas_size": (6, 6), "learning_rate": 1e-9}
+    one = engine(labels=LabelCalibration(temperature=2, windows=1), **settings).make(TARGETS, generator(0, "test"))
+    many = engine(labels=LabelCalibration(temperature=2, windows=5), **settings).make(TARGETS, generator(0, "test"))
+    torch.testing.assert_close(one.soft_labels, many.soft_labels, rtol=0.02, atol=1e-3)
+    wide = engine(labels=LabelCalibration(temperature=2, windows=5)).make(TARGETS, generator(0, "test"))
+    torch.testing.assert_close(wide.soft_labels.sum(1), torch.ones(4))
+
+
+def test_tempered_targets_are_met_at_their_temperature():
+    """Odds of 7 to 3 at temperature 4 are odds of (7/3)^4, or 0.967 to 0.033, at temperature 1."""
+    target = torch.tensor([[0.7, 0.3]] * 4)
+    cold = engine(stages=(PixelStage(iterations=300),))
+    images = cold.make(target, generator(0, "test"), target_temperature=4.0)
+    torch.testing.assert_close(
+        images.soft_labels[:, 0], torch.full((4,), (7 / 3) ** 4 / (1 + (7 / 3) ** 4)), atol=0.02, rtol=0
+    )
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((1, 8, 8), 2), ((3, 16, 24), 7), ((3, 8, 8), 1000)])
+def test_any_shape_and_number_of_classes(shape: tuple[int, int, int], classes: int):
+    channels = shape[0]
+    module = resnet20(in_channels=channels, num_classes=classes)
+    teacher = Teacher(module, shape, (0.5,) * channels, (0.25,) * channels, tuple(map(str, range(classes))))
+    config = SynthesisConfig()
+    canvas = config.canvas_size(shape)
+    stages = (PixelStage(divisor=1, iterations=2), PixelStage(iterations=2))
+    targets = one_hot(shard_classes(0, 0, 5, classes), classes)
+    images = engine(teacher=teacher, canvas_size=canvas, stages=stages, warmup=1).make(targets, generator(0, "test"))
+    assert images.canvases.shape == (5, channels, *canvas)
+    assert images.soft_labels.shape == (5, classes)
 
 
 def test_the_default_canvas_is_the_papers_share_of_the_input():

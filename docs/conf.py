@@ -1,0 +1,88 @@
+"""Settings of the documentation site (`make docs`), and the configuration reference made from the models."""
+
+import importlib.metadata
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from sphinx.application import Sphinx
+
+from nas_core.config import RunConfig
+
+project = "dfnas"
+author = "the dfnas authors"
+copyright = "the dfnas authors"
+release = importlib.metadata.version("dfnas")
+extensions = ["myst_parser"]
+html_theme = "furo"
+exclude_patterns = ["_build", "_generated"]
+myst_heading_anchors = 3
+REFERENCE = Path(__file__).parent / "_generated" / "configuration.md"
+
+
+def sections(model: type[BaseModel], key: str) -> Iterator[str]:
+    """A table of a model's own fields, then those of the models inside it."""
+    title = f"{key} (name: {model.model_fields['name'].default})" if _is_choice(model) else key or "the run"
+    yield f"\n## {title}\n\n{' '.join((model.__doc__ or '').split())}\n"
+    yield "| key | type | default | |\n|---|---|---|---|"
+    inner: list[tuple[type[BaseModel], str]] = []
+    for name, field in model.model_fields.items():
+        if name == "name" and _is_choice(model):
+            continue
+        models = list(_models(field.annotation))
+        inner += [(nested, f"{key}.{name}".lstrip(".")) for nested in models]
+        kind = "section" if models else _type_name(field.annotation)
+        yield f"| `{name}` | {kind} | {_default(field)} | {field.description} |"
+    for nested, nested_key in inner:
+        yield from sections(nested, nested_key)
+
+
+def _is_choice(model: type[BaseModel]) -> bool:
+    """Whether the model is one of several, told apart by its name."""
+    return "name" in model.model_fields and typing.get_origin(model.model_fields["name"].annotation) is typing.Literal
+
+
+def _models(annotation: typing.Any) -> Iterator[type[BaseModel]]:
+    """The models that a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in typing.get_args(annotation):
+        if not isinstance(part, FieldInfo):
+            yield from _models(part)
+
+
+def _type_name(annotation: typing.Any) -> str:
+    """A type as someone who writes YAML would call it."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _type_name(parts[0])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type_name(part) for part in parts)
+    if origin is typing.Literal:
+        return ", ".join(f"`{part}`" for part in parts)
+    if origin is tuple:
+        inner = [_type_name(part) for part in parts]
+        return f"list of {inner[0]}" if parts[-1] is Ellipsis else f"[{', '.join(inner)}]"
+    words = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path", type(None): "null"}
+    return words.get(annotation, "mapping" if origin is dict else str(annotation))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return "" if isinstance(value, BaseModel) else f"`{'null' if value is None else value}`"
+
+
+def write_reference(_: Sphinx) -> None:
+    """Write the reference that configuration.md includes."""
+    REFERENCE.parent.mkdir(exist_ok=True)
+    REFERENCE.write_text("\n".join(sections(RunConfig, "")))
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("builder-inited", write_reference)

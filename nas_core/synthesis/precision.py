@@ -1,0 +1,31 @@
+"""Choice of the arithmetic in which a teacher runs during synthesis."""
+
+from typing import Literal, TypeAlias
+
+import torch
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+"""Name of the teacher's arithmetic; "auto" is bfloat16 where hardware has it, else float32."""
+
+
+def resolve_precision(name: Precision, device: torch.device) -> torch.dtype:
+    """The dtype that a precision names on a device.
+
+    Args:
+        name: "float32" and "bfloat16" are taken at their word, even where bfloat16 is emulated and slow.
+        device: Where the teacher runs.
+    """
+    if name == "auto":
+        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products of bfloat16 are instructions of the device, not emulations."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # Older PyTorch cannot be asked; float32 is right everywhere.
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return False

@@ -1,0 +1,130 @@
+"""A real Prefect server for the session, and the `dfnas` command as users run it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[2]
+START_UP_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class PrefectServer:
+    """A running server: its API, and the environment of commands that use it."""
+
+    api: str
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A server of its own database and port, stopped at the end of the session."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("prefect")
+    api = f"http://127.0.0.1:{port}/api"
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": api,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        # Two torch processes at once slow each other down; tests start them one after the other.
+        "COLUMNS": "200",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=home)
+    try:
+        _wait_for(f"{api}/health")
+        yield PrefectServer(api, environment)
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def _wait_for(url: str) -> None:
+    deadline = time.monotonic() + START_UP_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.3)
+    raise TimeoutError(f"no Prefect server at {url}")
+
+
+@dataclass(frozen=True)
+class Dfnas:
+    """The command, run in a process of its own."""
+
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str | Path, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+            env=self.environment,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+        )
+
+    def kill_when(self, ready: Callable[[], bool], *arguments: str | Path) -> None:
+        """Start it, and kill it with SIGKILL as soon as `ready`; fails if it ends before."""
+        command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+        process = subprocess.Popen(
+            command, env=self.environment, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            while not ready():
+                assert process.poll() is None, "the run ended before the moment to kill it"
+                time.sleep(0.01)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def dfnas(prefect_server: PrefectServer) -> Dfnas:
+    """The command against the session's server."""
+    return Dfnas(prefect_server.environment)
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo, shrunk to seconds; no real images."""
+    config = yaml.safe_load((PROJECT / "configs" / "digits.yaml").read_text())
+    config["name"] = "tiny"
+    config["synthesis"] |= {"rounds": 2, "shards": 2, "batch_size": 16}
+    config["synthesis"]["pixels"] |= {"stages": [{"divisor": 1, "iterations": 40}], "warmup": 4}
+    config["search"]["space"] = {"name": "nasbench201", "channels": 4, "cells": 1}
+    config["search"]["strategy"] |= {"epochs": 3, "population": 6, "generations": 3, "crossovers": 2, "mutants": 2}
+    config["search"] |= {"batch_size": 16, "max_macs": 60_000}
+    config["retrain"] = {"epochs": 3, "warmup_epochs": 1, "batch_size": 16}
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished_run(dfnas: Dfnas, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of an uninterrupted tiny run with a final look at real digits; tests must not change it."""
+    directory = tmp_path_factory.mktemp("finished") / "run"
+    result = dfnas("run", tiny_config, "--run-dir", directory)
+    assert result.returncode == 0, result.stderr
+    (directory / "terminal.txt").write_text(result.stdout + result.stderr)
+    return directory

@@ -1,0 +1,155 @@
+"""The command line: bad input ends in one clear sentence and exit code 2, before anything is written."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from flows import cli
+from flows.config_file import read_config
+from nas_core.errors import InputError
+
+PROJECT = Path(__file__).parents[2]
+DIGITS = PROJECT / "configs" / "digits.yaml"
+
+
+@pytest.fixture(autouse=True)
+def in_project(monkeypatch: pytest.MonkeyPatch):
+    """The demo's paths are relative to the project."""
+    monkeypatch.chdir(PROJECT)
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Exit code and everything printed, as the installed command gives them."""
+    monkeypatch.setattr("sys.argv", ["dfnas", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    captured = capsys.readouterr()
+    return int(exit_.value.code or 0), captured.out + captured.err
+
+
+BAD_SETTINGS = {
+    "search.strategy.epoch=5": "search.strategy.epoch is no setting",
+    "search.strategy.epochs=0": "search.strategy.epochs is 0: input should be greater than or equal to 1",
+    "search.strategy.name=nope": "search.strategy.name is 'nope'; known: 'darts', 'spos'",
+    "search.space=null": "search.space",
+    "teacher.weights=nowhere.safetensors": "nowhere.safetensors",
+    "synthesis.canvas=[7, 8]": "synthesis.canvas is 7x8, smaller than the teacher's input 8x8",
+    "synthesis.canvas=[100000, 100000]": "sides above",
+    "search.max_macs=10": "raise it to",
+    "evaluation.data.path=nowhere.npz": "nowhere.npz",
+    "device=abacus": "device 'abacus' cannot be used here",
+    "evaluation.held_out=0.999": "too few",
+    "name=Not A Name": "name is 'Not A Name'",
+    "teacher.mean=[0.5, 0.5]": "mean",
+    "seed": "is not of the form key=value",
+    "seed.deep=1": "'seed' is a single value",
+}
+
+
+@pytest.mark.parametrize("setting", list(BAD_SETTINGS))
+def test_bad_settings_end_in_a_sentence(setting: str, monkeypatch, capsys, tmp_path: Path):
+    directory = tmp_path / "run"
+    code, text = run_main(monkeypatch, capsys, "run", str(DIGITS), "--run-dir", str(directory), "--set", setting)
+    assert code == 2
+    assert BAD_SETTINGS[setting] in text
+    assert "Traceback" not in text
+    assert len(text.strip().splitlines()) <= 2
+    assert not directory.exists()
+
+
+def test_a_missing_config_is_named(monkeypatch, capsys):
+    code, text = run_main(monkeypatch, capsys, "run", "nowhere.yaml")
+    assert code == 2
+    assert "cannot read the config nowhere.yaml" in text
+
+
+@pytest.mark.parametrize("content", ["a: [", "just words", ""])
+def test_a_config_that_is_no_mapping_is_refused(content: str, monkeypatch, capsys, tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    path.write_text(content)
+    code, text = run_main(monkeypatch, capsys, "validate", str(path))
+    assert code == 2
+    assert str(path) in text
+
+
+def test_a_pickle_with_code_in_place_of_weights_is_refused_and_not_run(monkeypatch, capsys, tmp_path: Path):
+    class Malicious:
+        def __reduce__(self):
+            return (Path(tmp_path / "owned").touch, ())
+
+    torch.save(Malicious(), tmp_path / "weights.pt")
+    code, _ = run_main(monkeypatch, capsys, "validate", str(DIGITS), "--set", f"teacher.weights={tmp_path}/weights.pt")
+    assert code == 2
+    assert not (tmp_path / "owned").exists()
+
+
+def test_an_unknown_stage_is_refused(monkeypatch, capsys, tmp_path: Path):
+    arguments = ("run", str(DIGITS), "--run-dir", str(tmp_path / "run"), "--until", "lunch")
+    code, text = run_main(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert "choose from synthesis, search, retrain, evaluate, report" in text
+
+
+def test_validate_accepts_the_demo(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["dfnas", "validate", str(DIGITS)])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert not exit_.value.code
+    assert "is valid: 1024 images, spos on nasbench201" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("spaces", {"nasbench201"}),
+        ("strategies", {"darts", "spos"}),
+        ("teachers", {"checkpoint", "reference", "torchvision"}),
+    ],
+)
+def test_list_names_and_describes(kind: str, names: set[str]):
+    result = CliRunner().invoke(cli.app, ["list", kind])
+    assert result.exit_code == 0
+    described = {line.split()[0]: line.split(maxsplit=1)[1] for line in result.output.splitlines()}
+    assert names <= described.keys()
+    assert all(len(text) > 10 for text in described.values())
+
+
+def test_what_is_no_run_directory_is_refused(monkeypatch, capsys, tmp_path: Path):
+    for command in ("status", "report"):
+        code, text = run_main(monkeypatch, capsys, command, str(tmp_path))
+        assert code == 2
+        assert "is no run directory" in text
+
+
+def test_settings_override_the_file_and_keep_their_type():
+    config = read_config(DIGITS, ["seed=7", "search.strategy={name: darts, epochs: 2}", "evaluation.data=null"])
+    assert config.seed == 7
+    assert config.search.strategy.name == "darts"
+    assert config.evaluation.data is None
+
+
+def test_several_mistakes_are_all_named():
+    with pytest.raises(InputError) as error:
+        read_config(DIGITS, ["seed=-1", "retrain.epochs=x"])
+    assert "seed is -1" in str(error.value)
+    assert "retrain.epochs is 'x'" in str(error.value)
+
+
+def test_the_default_of_the_deployments_is_the_demo():
+    deployments = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    demo = yaml.safe_load(DIGITS.read_text())
+    assert [d["name"] for d in deployments] == ["full", "synthesis", "search", "retrain", "evaluate"]
+    for deployment in deployments:
+        assert deployment["parameters"]["config"] == demo
+        assert deployment["parameters"].get("until", "full") == deployment["name"]
+
+
+def test_a_resumed_config_file_reads_back_equal(tmp_path: Path):
+    """config.yaml as resolved is a config of its own."""
+    config = read_config(DIGITS)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert read_config(path) == config

@@ -1,0 +1,53 @@
+"""Without any Prefect server, the command brings its own; Ctrl-C takes it down again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A user who never heard of Prefect."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return {**own, "PREFECT_HOME": str(tmp_path / "prefect")}
+
+
+def test_ctrl_c_ends_at_once_in_one_sentence_and_the_same_command_resumes(
+    tiny_config: Path, tmp_path: Path, environment: dict[str, str]
+):
+    run = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "flows.cli",
+        "run",
+        str(tiny_config),
+        "--run-dir",
+        str(run),
+        "--until",
+        "synthesis",
+    ]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not (run / "manifests" / "synthesis-round-000-shard-00000.json").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the command and to its server
+    _, text = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted; the same command resumes" in text
+    assert "Traceback" not in text
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+    resumed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "synthesis done" in resumed.stdout
+    assert "telemetry" not in resumed.stderr
+    assert len(list((run / "manifests").glob("synthesis-*.json"))) == 4

@@ -1,0 +1,168 @@
+"""The whole pipeline through a real Prefect API."""
+
+import json
+import shutil
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas_core.search_spaces.nasbench201 import NasBench201
+from storage.files import exclusive
+from tasks.retrain import load_model
+
+KEYS = [
+    "teacher.top1", "student.top1", "student.agreement", "student.macs", "student.params", "search.architecture",
+    "search.strategy", "search.space", "synthesis.images", "synthesis.rounds", "timings.synthesis", "timings.search",
+    "timings.retrain", "timings.evaluation", "timings.total", "seed", "versions.torch", "versions.prefect",
+    "digests.dataset", "digests.search", "digests.model",
+]  # fmt: skip
+
+
+def results_of(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "results.json").read_text())
+
+
+def value_at(results: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        results = results[part]
+    return results
+
+
+def ask(api: str, path: str, question: dict[str, Any]) -> Any:
+    request = urllib.request.Request(
+        f"{api}/{path}", json.dumps(question).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request) as response:
+        return json.load(response)
+
+
+def modification_times(directory: Path, pattern: str) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in sorted((directory / "manifests").glob(pattern))}
+
+
+def test_results_have_their_documented_keys_and_plausible_values(finished_run: Path):
+    results = results_of(finished_run)
+    assert all(value_at(results, key) is not None for key in KEYS)
+    assert results["synthesis"] == {"images": 64, "rounds": 2}
+    assert results["teacher"]["top1"] > 0.98
+    assert 0 <= results["student"]["agreement"] <= 1
+    assert results["student"]["macs"] <= 60_000
+    assert results["evaluation"] == {"images": 500, "source": "npz held_out.npz"}
+
+
+def test_the_student_loads_with_one_call_and_is_the_found_architecture(finished_run: Path):
+    network, description = load_model(finished_run)
+    results = results_of(finished_run)
+    assert description["architecture"] == results["search"]["architecture"]
+    assert sum(p.numel() for p in network.parameters()) == results["student"]["params"]
+    space = NasBench201(channels=4, cells=1, input_shape=(1, 8, 8), num_classes=10)
+    assert space.macs(space.choices(space.parse(description["architecture"]))) == results["student"]["macs"]
+
+
+def test_the_report_is_one_page_without_outside_links(finished_run: Path):
+    page = (finished_run / "report.html").read_text()
+    assert results_of(finished_run)["search"]["architecture"] in page
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+
+
+def test_the_terminal_shows_the_result_and_no_log(finished_run: Path):
+    text = (finished_run / "terminal.txt").read_text()
+    assert "top-1 on real images" in text
+    assert "report.html" in text
+    assert "INFO" not in text
+    assert "%|" not in text  # no progress bars where there is no terminal
+
+
+def test_prefect_knows_every_task_of_the_run(finished_run: Path, prefect_server):
+    flows = ask(prefect_server.api, "flow_runs/filter", {"flow_runs": {"name": {"any_": ["tiny until report"]}}})
+    ours = [run for run in flows if run["parameters"]["run_dir"] == str(finished_run)]
+    assert [run["state_type"] for run in ours] == ["COMPLETED"]
+    tasks = ask(prefect_server.api, "task_runs/filter", {"flow_runs": {"id": {"any_": [ours[0]["id"]]}}, "limit": 200})
+    names = {task["name"] for task in tasks}
+    shards = {f"synthesis-round-{r:03d}-shard-{s:05d}" for r in range(2) for s in range(2)}
+    assert shards | {"verify", "noise", "dataset", "search", "retrain", "evaluate", "report"} <= names
+    artifacts = ask(prefect_server.api, "artifacts/filter", {"artifacts": {"key": {"any_": ["dfnas-tiny"]}}})
+    assert results_of(finished_run)["search"]["architecture"] in artifacts[0]["data"]
+
+
+@pytest.fixture
+def copy_of_run(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return shutil.copytree(finished_run, tmp_path / "run")
+
+
+def test_running_again_computes_nothing(dfnas, tiny_config: Path, copy_of_run: Path):
+    before = modification_times(copy_of_run, "*.json")
+    result = dfnas("run", tiny_config, "--run-dir", copy_of_run)
+    assert result.returncode == 0, result.stderr
+    assert modification_times(copy_of_run, "*.json") == before
+
+
+def test_a_damaged_shard_is_made_anew_with_the_same_bytes_and_nothing_else_is(
+    dfnas, tiny_config: Path, copy_of_run: Path
+):
+    before, digests = modification_times(copy_of_run, "*.json"), results_of(copy_of_run)["digests"]
+    path = copy_of_run / "dataset.zarr" / "canvases" / "c" / "3" / "0" / "0" / "0"  # round 1, shard 1
+    sound = path.read_bytes()
+    path.write_bytes(sound[:50] + bytes([sound[50] ^ 1]) + sound[51:])
+    result = dfnas("run", tiny_config, "--run-dir", copy_of_run)
+    assert result.returncode == 0, result.stderr
+    assert path.read_bytes() == sound
+    assert results_of(copy_of_run)["digests"] == digests
+    after = modification_times(copy_of_run, "*.json")
+    assert {name for name in before if before[name] != after[name]} == {"synthesis-round-001-shard-00001.json"}
+
+
+def test_a_directory_of_another_config_is_refused_and_the_difference_named(
+    dfnas, tiny_config: Path, finished_run: Path
+):
+    result = dfnas("run", tiny_config, "--run-dir", finished_run, "--set", "search.strategy.epochs=4")
+    assert result.returncode == 2
+    assert "search.strategy.epochs: 3 there, 4 here" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_model_file_is_made_anew(dfnas, tiny_config: Path, copy_of_run: Path):
+    weights = copy_of_run / "model" / "weights.safetensors"
+    sound = weights.read_bytes()
+    weights.unlink()
+    result = dfnas("run", tiny_config, "--run-dir", copy_of_run)
+    assert result.returncode == 0, result.stderr
+    assert weights.read_bytes() == sound
+
+
+def test_darts_goes_through_the_same_pipeline(dfnas, tiny_config: Path, tmp_path: Path):
+    darts = "search.strategy={name: darts, epochs: 2}"
+    result = dfnas("run", tiny_config, "--run-dir", tmp_path / "run", "--set", darts, "--set", "evaluation.data=null")
+    assert result.returncode == 0, result.stderr
+    results = results_of(tmp_path / "run")
+    assert results["search"]["strategy"] == "darts"
+    assert results["student"]["macs"] <= 60_000
+    assert results["student"]["top1"] is None
+    assert results["evaluation"] == {"images": 0, "source": None}
+
+
+def test_status_counts_what_is_done(dfnas, finished_run: Path):
+    result = dfnas("status", finished_run)
+    assert result.returncode == 0
+    lines = {line.split()[0]: line.split() for line in result.stdout.splitlines()[2:]}
+    assert lines["synthesis"][1] == "4/4"
+    assert lines["report"][1] == "1/1"
+
+
+def test_report_can_be_written_again(dfnas, copy_of_run: Path):
+    (copy_of_run / "report.html").unlink()
+    result = dfnas("report", copy_of_run)
+    assert result.returncode == 0, result.stderr
+    assert "<html" in (copy_of_run / "report.html").read_text()
+
+
+def test_a_second_run_in_the_same_directory_is_refused(dfnas, tiny_config: Path, copy_of_run: Path):
+    with exclusive(copy_of_run):
+        result = dfnas("run", tiny_config, "--run-dir", copy_of_run)
+    assert result.returncode == 2
+    assert "another run is working in" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,90 @@
+"""Keys: equal for equal inputs, different for anything that the content depends on."""
+
+import errno
+from pathlib import Path
+
+import pytest
+from prefect.states import Failed
+
+from flows.config_file import read_config
+from nas_core.errors import InputError
+from storage.manifests import Manifest, read_manifest
+from tasks.run import Run
+from tasks.stage import Product, Stage, _is_transient, piece_name
+
+PROJECT = Path(__file__).parents[2]
+
+
+def run_with(*settings: str, fingerprint: str = "f") -> Run:
+    config = read_config(PROJECT / "configs" / "digits.yaml", settings)
+    return Run(directory="somewhere", config=config, fingerprint=fingerprint)
+
+
+def manifest(digest: str) -> Manifest:
+    return Manifest(piece="noise", key="k", digest=digest, files={}, figures={}, seconds=1.0)
+
+
+def key(*settings: str, version: int = 1, fingerprint: str = "f", upstream: str = "u", shard: int = 0) -> str:
+    def work() -> Product:
+        raise AssertionError("a key needs no work")
+
+    stage = Stage(work, "search", version, ("search", "evaluation.held_out"))
+    return stage.key(run_with(*settings, fingerprint=fingerprint), [manifest(upstream)], {"shard": shard})
+
+
+def test_equal_inputs_have_equal_keys():
+    assert key() == key()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"version": 2}, {"fingerprint": "g"}, {"upstream": "v"}, {"shard": 1},
+    ],
+)  # fmt: skip
+def test_keys_depend_on_version_teacher_upstream_and_position(other):
+    assert key(**other) != key()
+
+
+@pytest.mark.parametrize("setting", ["seed=1", "search.strategy.epochs=7", "evaluation.held_out=0.2"])
+def test_keys_depend_on_the_seed_and_on_the_sections_that_are_read(setting: str):
+    assert key(setting) != key()
+
+
+@pytest.mark.parametrize("setting", ["name=other", "retrain.epochs=7", "evaluation.data=null", "synthesis.shards=9"])
+def test_keys_do_not_depend_on_what_is_not_read(setting: str):
+    """The real images of `evaluation.data` above all: a search can neither see them nor be invalidated by them."""
+    assert key(setting) == key()
+
+
+def test_pieces_sort_in_the_order_of_their_position():
+    names = [piece_name("synthesis", {"round": r, "shard": s}) for r in (0, 2, 10) for s in (0, 9, 11)]
+    assert names == sorted(names)
+    assert names[0] == "synthesis-round-000-shard-00000"
+
+
+@pytest.mark.parametrize(
+    ("error", "transient"),
+    [
+        (ConnectionResetError(errno.ECONNRESET, "reset"), True),
+        (TimeoutError(errno.ETIMEDOUT, "timed out"), True),
+        (OSError(errno.EIO, "input/output error"), True),
+        (OSError(errno.ENOSPC, "no space left"), False),
+        (PermissionError(errno.EACCES, "denied"), False),
+        (InputError("bad input"), False),
+        (ZeroDivisionError(), False),
+    ],
+)
+def test_only_faults_that_may_pass_are_retried(error: Exception, transient: bool):
+    assert _is_transient(None, None, Failed(data=error)) is transient
+
+
+def test_a_manifest_knows_its_broken_files(tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"")
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    written = manifest("d").model_copy(update={"files": {"a": empty, "b": empty}})
+    written.write(tmp_path / "m.json")
+    assert read_manifest(tmp_path / "m.json") == written
+    assert written.broken_files(tmp_path) == ["b"]
+    (tmp_path / "m.json").write_text("{")
+    assert read_manifest(tmp_path / "m.json") is None

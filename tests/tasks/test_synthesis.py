@@ -1,0 +1,56 @@
+"""Shard-rounds: whose labels and canvases they start from, and which classes they are of."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.config_file import read_config
+from storage.dataset import SyntheticStore
+from tasks.run import Run
+from tasks.synthesis import initialise_noise, synthesize
+
+PROJECT = Path(__file__).parents[2]
+SMALL = (
+    "synthesis.shards=1",
+    "synthesis.batch_size=10",
+    "synthesis.rounds=2",
+    "evaluation.data=null",
+    "search.validation_fraction=0.5",
+    f"teacher.weights={PROJECT / 'examples' / 'digits' / 'teacher.safetensors'}",
+)
+
+
+def synthesised(directory: Path, *settings: str) -> SyntheticStore:
+    """Both rounds of one shard, without Prefect."""
+    config = read_config(PROJECT / "configs" / "digits.yaml", (*SMALL, *settings))
+    run = Run(directory=str(directory), config=config, fingerprint="f")
+    directory.mkdir(exist_ok=True)
+    noise = initialise_noise.work(run, "noise", "key")
+    for number in range(2):
+        product = synthesize.work(run, f"synthesis-{number}", "key", noise, round=number, shard=0)
+        assert {"label_entropy", "label_confidence", "top1_drift", "top5_overlap"} <= product.figures.keys()
+    return SyntheticStore.open(run.layout.dataset)
+
+
+def test_targets_of_a_round_are_the_labels_of_the_round_before(tmp_path: Path):
+    store = synthesised(tmp_path / "run", "synthesis.pixels.stages=[{iterations: 21}]")
+    assert sorted(store.read(0, 0, "targets").argmax(1)) == list(range(10))
+    assert np.array_equal(store.read(1, 0, "targets"), store.read(0, 0, "soft_labels"))
+
+
+def test_only_chosen_classes_are_asked_for(tmp_path: Path):
+    settings = ("synthesis.classes=[3, '8']", "synthesis.pixels.stages=[{iterations: 21}]")
+    classes = synthesised(tmp_path / "run", *settings).read(0, 0, "targets").argmax(1)
+    assert np.bincount(classes).tolist() == [0, 0, 0, 5, 0, 0, 0, 0, 5]
+
+
+@pytest.mark.parametrize(("start", "same"), [("canvas", True), ("noise", False)])
+def test_a_round_starts_from_noise_or_from_the_canvases_before(tmp_path: Path, start: str, same: bool):
+    """Steps of almost no length leave the canvases where they started."""
+    settings = (
+        f"synthesis.labels.start={start}", "synthesis.pixels.learning_rate=1e-9",
+        "synthesis.pixels.stages=[{iterations: 21}]",
+    )  # fmt: skip
+    store = synthesised(tmp_path / "run", *settings)
+    assert np.array_equal(store.read(1, 0, "canvases"), store.read(0, 0, "canvases")) is same

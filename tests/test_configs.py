@@ -1,0 +1,29 @@
+"""Every config of the project is valid, and says in its first line how to run it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nas_core.config import RunConfig
+from nas_core.synthesis.config import LabelCalibration
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_config_is_valid_and_starts_with_its_command(path: Path):
+    config = RunConfig.model_validate(yaml.safe_load(path.read_text()))
+    assert config.name == path.stem
+    command = path.read_text().splitlines()[0]
+    assert command.startswith(f"# dfnas run configs/{path.name}")
+
+
+def test_the_papers_preset_has_the_papers_numbers():
+    """1,000 images a round, 10 rounds, 5,000 steps each, and labels of one window at temperature 1."""
+    synthesis = RunConfig.model_validate(yaml.safe_load((CONFIGS / "paper-imagenet.yaml").read_text())).synthesis
+    assert synthesis.shards * synthesis.batch_size == 1000
+    assert synthesis.images == 10_000
+    assert [(stage.divisor, stage.iterations) for stage in synthesis.pixels.stages] == [(2, 2000), (1, 3000)]
+    assert synthesis.labels == LabelCalibration(temperature=1, windows=1, start="noise")
+    assert synthesis.pixels.losses.total_variation == pytest.approx(1e-4 * 50**0.5, rel=1e-3)

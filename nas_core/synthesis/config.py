@@ -89,7 +89,8 @@ class LabelCalibration(Spec):
     temperature: float = Field(
         default=4.0,
         gt=0,
-        description="temperature of the teacher's soft predictions, as targets and where they are compared with them",
+        description="temperature of the teacher's soft predictions, as targets and where they are compared with them; "
+        "4 suits about ten classes, 1 a thousand",
     )
     windows: int = Field(
         default=8,

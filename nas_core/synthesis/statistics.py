@@ -143,7 +143,8 @@ class _AffineWithStatistics(torch.autograd.Function):
         gradient = _affine(x, slope, d_mean / count - slope * mean)
         # As rows of width * channels values: to broadcast over 16 channels alone takes twice the time.
         rows = gradient.permute(0, 2, 3, 1).view(batch * height, width * channels)
-        rows.addcmul_(d_output.permute(0, 2, 3, 1).reshape_as(rows), scale.to(x.dtype).repeat(width))
+        wide_scale = scale.to(x.dtype).expand(width, channels).reshape(-1)
+        rows.addcmul_(d_output.permute(0, 2, 3, 1).reshape_as(rows), wide_scale)
         return gradient, None, None
 
 
@@ -153,9 +154,9 @@ def _channel_statistics(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         var, mean = torch.var_mean(x.to(dtype), dim=(0, 2, 3), correction=0)
         return mean, var
     # What BatchNorm itself runs in training: two passes, no copy. `torch.var_mean` over these dimensions of a
-    # channels-last tensor is some fifty times slower on a CPU. The buffers' only effect is the precision of the sums.
-    buffers = torch.zeros(2, x.shape[1], dtype=dtype)
-    return torch.batch_norm_update_stats(x, buffers[0], buffers[1], 0.0)
+    # channels-last tensor is some fifty times slower on a CPU. All that the buffer does is fix the sums' precision.
+    unused = torch.empty(x.shape[1], dtype=dtype)
+    return torch.batch_norm_update_stats(x, unused, unused, 0.0)
 
 
 def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -163,4 +164,5 @@ def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
     As a BatchNorm of mean 0 and variance 1: the one kernel that applies float32 factors to bfloat16 values.
     """
-    return torch.batch_norm(x, scale, shift, torch.zeros_like(scale), torch.ones_like(scale), False, 0.0, 0.0, False)
+    mean, var = torch.zeros_like(scale), torch.ones_like(scale)
+    return torch.native_batch_norm(x, scale, shift, mean, var, False, 0.0, 0.0)[0]

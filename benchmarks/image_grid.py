@@ -20,7 +20,7 @@ def main() -> None:
     run = load_run(arguments.run)
     records = report_records(run, rewrite_report(run))
     names = [records.class_names[index] for index in records.shown_classes]
-    image_grid(records.image_grid, names).savefig(arguments.picture, dpi=110)
+    image_grid(records.image_grid, names).savefig(arguments.picture, dpi=150, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,12 @@ class LossWeights(Spec):
     total_variation_l1: float = Field(default=0.0, ge=0, description="weight of TV-L1, the mean absolute difference")
     l2: float = Field(default=1e-5, ge=0, description="weight of the mean L2 norm of an image")
 
+    @model_validator(mode="after")
+    def _some_loss(self) -> "LossWeights":
+        if not any(value for name, value in self if name != "first_batch_norm"):
+            raise ValueError("all weights are zero, so nothing would be optimised; give one of them a weight")
+        return self
+
 
 class PixelStage(Spec):
     """A stretch of optimisation at one resolution, with an optimiser and a schedule of its own."""

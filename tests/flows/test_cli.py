@@ -39,6 +39,7 @@ BAD_SETTINGS = {
     "synthesis.canvas=[7, 8]": "synthesis.canvas is 7x8, smaller than the teacher's input 8x8",
     "synthesis.canvas=[100000, 100000]": "sides above",
     "search.max_macs=10": "raise it to",
+    "synthesis.pixels.losses={classification: 0, batch_norm: 0, total_variation: 0, l2: 0}": "all weights are zero",
     "evaluation.data.path=nowhere.npz": "nowhere.npz",
     "device=abacus": "device 'abacus' cannot be used here",
     "evaluation.held_out=0.999": "too few",

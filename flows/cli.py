@@ -96,7 +96,7 @@ def report(directory: Directory) -> None:
 
 
 @app.command(name="list")
-def list_(kind: Annotated[str, typer.Argument(metavar="spaces|strategies|teachers", help="what to list")]) -> None:
+def list_(kind: Annotated[str, typer.Argument(metavar="spaces|strategies|teachers|data", help="what to list")]) -> None:
     """List what a config can choose by name."""
     from nas_core.evaluation.data import data_sources
     from nas_core.search_spaces import spaces

@@ -15,6 +15,7 @@ from nas_core.seeding import generator
 from nas_core.teachers import Teacher
 from nas_core.training.batches import SyntheticBatches
 from storage.dataset import SyntheticImages
+from storage.errors import StorageError
 from storage.files import digest_of_file, read_json, write_bytes, write_json
 from storage.manifests import Manifest, read_manifest
 from tasks.run import Run, versions
@@ -45,9 +46,11 @@ def rewrite_report(run: Run) -> dict[str, Any]:
         The content of results.json.
 
     Raises:
-        StorageError: If a stage has not finished; the message names the missing file.
+        StorageError: If the run has not come to its evaluation.
     """
     layout = run.layout
+    if not layout.evaluation.exists():
+        raise StorageError(f"{run.directory} is not finished (see `dfnas status`); `dfnas run` goes on from there")
     results = _results(run)
     page = render(report_records(run, results))
     write_json(layout.results, results)

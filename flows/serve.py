@@ -25,7 +25,8 @@ START_UP_SECONDS = 120
 def main() -> None:
     """Serve until interrupted. A server that already answers at PREFECT_API_URL is used as it is."""
     for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, lambda *_: sys.exit("dfnas: stopped"))
+        # An exit like any other, so that the blocks below stop what they started.
+        signal.signal(stop, lambda *_: sys.exit(0))
     url = os.environ.setdefault("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     with nullcontext() if answers(url) else background("server", "start"):
         wait_for(url)

@@ -1,5 +1,9 @@
-"""The exception of this package."""
+"""The exceptions of this package."""
 
 
 class StorageError(RuntimeError):
     """Something on disk is missing, damaged or in use; the message says what and what to do."""
+
+
+class InUseError(StorageError):
+    """Another process holds the run directory."""

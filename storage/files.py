@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from storage.errors import StorageError
+from storage.errors import InUseError, StorageError
 
 # Everything that is written under a temporary name carries this suffix, so that leftovers of a kill are known.
 TEMPORARY_SUFFIX = ".partial"
@@ -103,14 +103,14 @@ def exclusive(directory: Path) -> Iterator[None]:
     """Hold the only right to write to a run directory; the operating system frees it however the process ends.
 
     Raises:
-        StorageError: If another process holds it.
+        InUseError: If another process holds it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StorageError(
+            raise InUseError(
                 f"another run is working in {directory}: wait for it to end, or choose another run directory"
             ) from error
         yield

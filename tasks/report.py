@@ -110,7 +110,7 @@ def _mean(values: list[float | None]) -> float | None:
 def _results(run: Run) -> dict[str, Any]:
     """The figures with their stable keys."""
     config, figures = run.config, read_json(run.layout.evaluation)
-    manifests = {name: stage_manifests(run, name) for name in ("noise", "dataset", *TIMED_STAGES)}
+    manifests = {name: stage_manifests(run, name) for name in ("dataset", *TIMED_STAGES)}
     timings = {key: sum(m.seconds for m in manifests[name]) for name, key in TIMED_STAGES.items()}
     return {
         "name": config.name,

@@ -16,8 +16,7 @@ from storage.manifests import Manifest
 from tasks.data import batches, load_images
 from tasks.progress import progress_bar
 from tasks.run import Run
-from tasks.stage import Product, stage, stage_checkpoint
-from tasks.synthesis import round_figure
+from tasks.stage import Product, round_figure, stage, stage_checkpoint
 
 
 @stage("retrain", version=1, sections=("search", "retrain", "evaluation.held_out"))

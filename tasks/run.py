@@ -18,7 +18,7 @@ from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.strategies.budget import check_budget
 from nas_core.synthesis.checks import check_synthesis
 from nas_core.teachers import Teacher, teachers
-from storage.errors import StorageError
+from storage.errors import InUseError
 from storage.files import digest_of_json, exclusive, read_json, remove_leftovers, write_bytes, write_json
 from storage.layout import RunLayout
 
@@ -121,10 +121,8 @@ def locked(run: Run) -> Iterator[None]:
         with exclusive(run.layout.root):
             remove_leftovers(run.layout.root)
             yield
-    except StorageError as error:
-        if "another run" in str(error):
-            raise InputError(str(error)) from error
-        raise
+    except InUseError as error:
+        raise InputError(str(error)) from error
 
 
 def refuse_other_config(layout: RunLayout, config: RunConfig) -> None:

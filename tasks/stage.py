@@ -141,6 +141,11 @@ def piece_name(name: str, position: dict[str, int]) -> str:
     return "-".join([name, *(f"{axis}-{number:0{widths.get(axis, 3)}d}" for axis, number in position.items())])
 
 
+def round_figure(value: float | None) -> float | None:
+    """A number for people to read: four significant digits."""
+    return None if value is None else float(f"{value:.4g}")
+
+
 def stage_checkpoint(run: Run, piece: str, key: str) -> Checkpoint:
     """The checkpoint of a piece of work: what an interrupted attempt at the same work saved, and where to save."""
     path = run.layout.checkpoint(piece)

@@ -13,7 +13,7 @@ from storage.files import digest_of, digest_of_json, write_json
 from storage.manifests import Manifest
 from tasks.progress import progress_bar
 from tasks.run import Run
-from tasks.stage import Product, stage
+from tasks.stage import Product, round_figure, stage
 
 JUDGED_IMAGES = 1024
 
@@ -101,11 +101,6 @@ def commit_dataset(run: Run, piece: str, _key: str, shard_rounds: list[Manifest]
     write_json(records, {**quality.figures(), "batch_norm_distances": quality.batch_norm_distances})
     figures = {"images": layout.images, "rounds": layout.rounds, "teacher_top1": round_figure(quality.teacher_top1)}
     return Product(digest=digest, files=[records], figures=figures)
-
-
-def round_figure(value: float | None) -> float | None:
-    """A number for people to read: four significant digits."""
-    return None if value is None else float(f"{value:.4g}")
 
 
 def _classes(run: Run, shard: int) -> torch.Tensor:

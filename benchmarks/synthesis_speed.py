@@ -36,11 +36,11 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nas_core.precision import Precision, resolve_precision
 from nas_core.seeding import generator
 from nas_core.synthesis.config import LabelCalibration, LossWeights, PixelEngine, PixelStage, SynthesisConfig
 from nas_core.synthesis.labels import one_hot
 from nas_core.synthesis.pixels import PixelSynthesis
-from nas_core.synthesis.precision import Precision, resolve_precision
 from nas_core.teachers.networks import resnet20
 from nas_core.teachers.teacher import Teacher
 

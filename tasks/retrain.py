@@ -19,7 +19,7 @@ from tasks.run import Run
 from tasks.stage import Product, round_figure, stage, stage_checkpoint
 
 
-@stage("retrain", version=1, sections=("search", "retrain", "evaluation.held_out"))
+@stage("retrain", version=2, sections=("search", "retrain", "evaluation.held_out"))
 def retrain_architecture(run: Run, piece: str, key: str, _dataset: Manifest, found: Manifest) -> Product:
     """Train the found architecture from new weights on all synthetic images that are not held out."""
     config, teacher, layout = run.config.retrain, run.teacher(), run.layout

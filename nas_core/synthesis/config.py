@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from nas_core.precision import Precision
 from nas_core.registry import Spec
-from nas_core.synthesis.precision import Precision
 
 
 class LossWeights(Spec):

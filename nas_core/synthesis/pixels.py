@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from nas_core.checkpoint import Progress, no_progress
+from nas_core.precision import Precision
 from nas_core.schedule import warmup_cosine
 from nas_core.synthesis.config import LabelCalibration, LossWeights, PixelStage
 from nas_core.synthesis.labels import soft_predictions
@@ -19,7 +20,6 @@ from nas_core.synthesis.losses import (
     total_variation_l1,
     total_variation_l2,
 )
-from nas_core.synthesis.precision import Precision
 from nas_core.synthesis.regional import cut, random_window, resized
 from nas_core.synthesis.shard import ShardImages
 from nas_core.synthesis.statistics import LayerStatistics, ObservedTeacher

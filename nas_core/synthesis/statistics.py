@@ -8,7 +8,6 @@ compiled, so a first step costs what the others do. Numbers: docs/results/synthe
 
 import copy
 import logging
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nas_core.synthesis.precision import Precision, resolve_precision
+from nas_core.precision import Precision, mixed_precision, resolve_precision
 from nas_core.teachers.teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ class ObservedTeacher:
         self.dtype = resolve_precision(precision, teacher.device)
         logger.info("teacher runs on %s in %s, channels-last, uncompiled", teacher.device, self.dtype)
         self._records: list[LayerStatistics] = []
-        self._device_type = teacher.device.type
+        self._device = teacher.device
         self._module = copy.deepcopy(teacher.module).to(memory_format=torch.channels_last)
         for parent in list(self._module.modules()):
             for name, child in list(parent.named_children()):
@@ -77,8 +76,7 @@ class ObservedTeacher:
     ) -> tuple[Float[Tensor, "batch classes"], list[LayerStatistics]]:
         """Logits and statistics of normalised images, both differentiable with respect to `x`."""
         self._records.clear()
-        low_precision = self.dtype is not torch.float32
-        with torch.autocast(self._device_type, self.dtype) if low_precision else nullcontext():
+        with mixed_precision(self.dtype, self._device):
             logits = self._module(x.to(self.dtype, memory_format=torch.channels_last))
         records = list(self._records)
         self._records.clear()

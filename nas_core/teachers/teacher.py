@@ -44,7 +44,7 @@ class Teacher:
                 f"the teacher takes {channels} channels, but mean has {len(self.mean)} and std has {len(self.std)} "
                 "values; give one per channel"
             )
-        self.module.eval().requires_grad_(False)
+        self.module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         norms = {name: m for name, m in self.module.named_modules() if isinstance(m, nn.BatchNorm2d)}
         usable = {name: norm for name, norm in norms.items() if norm.running_mean is not None}
         object.__setattr__(self, "batch_norms", usable)

@@ -18,6 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.errors import InputError
+from nas_core.precision import mixed_precision, resolve_precision
 from nas_core.seeding import generator
 from nas_core.training.batches import Batch
 from nas_core.training.recipe import Recipe
@@ -142,6 +143,8 @@ def train(
     Raises:
         InputError: If the loss is no longer a finite number.
     """
+    # As fast or faster on every device, and the layout in which bfloat16 pays most.
+    trainee.network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(
         recipe.parameter_groups(trainee.network), lr=recipe.learning_rate, momentum=0.9, nesterov=True
     )
@@ -185,7 +188,9 @@ def _train_epoch(
 ) -> dict[str, Any]:
     """One pass over the batches; returns its record."""
     weights = list(trainee.network.parameters())
-    averages = Averages(weights[0].device)
+    device = weights[0].device
+    dtype = resolve_precision(recipe.precision, device)
+    averages = Averages(device)
     figures: dict[str, float] = {}
     learning_rate = 0.0
     trainee.network.train()
@@ -198,7 +203,8 @@ def _train_epoch(
         trainee.before_step(Step(batch, optimiser))
         # To None, not to zero: neither decay nor momentum may move the weights of a path that did not run.
         optimiser.zero_grad(set_to_none=True)
-        logits = trainee.forward(batch.images)
+        with mixed_precision(dtype, device):
+            logits = trainee.forward(batch.images).float()
         loss = objective(logits, batch.teacher_logits)
         loss.backward()
         clip_grad_norm_(weights, recipe.gradient_clip)

@@ -3,6 +3,7 @@
 from pydantic import Field, model_validator
 from torch import nn
 
+from nas_core.precision import Precision
 from nas_core.registry import Spec
 from nas_core.schedule import warmup_cosine
 
@@ -23,6 +24,11 @@ class Recipe(Spec):
     )
     gradient_clip: float = Field(
         default=5.0, gt=0, description="largest L2 norm of the gradient of all weights together"
+    )
+    precision: Precision = Field(
+        default="auto",
+        description="arithmetic of the network in training; auto: bfloat16 where the device has it in hardware, else "
+        "float32; weights and their updates are float32 in any case",
     )
 
     @model_validator(mode="after")

@@ -14,9 +14,8 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from nas_core.synthesis import precision as precisions
+from nas_core import precision as precisions
 from nas_core.synthesis.losses import statistics_distance
-from nas_core.synthesis.precision import resolve_precision
 from nas_core.synthesis.statistics import ObservedTeacher, _AffineWithStatistics, _channel_statistics
 from nas_core.teachers.networks import resnet20
 from nas_core.teachers.teacher import Teacher
@@ -225,20 +224,3 @@ def test_auto_is_bfloat16_where_the_hardware_has_it_and_says_so(native, dtype, m
     with caplog.at_level(logging.INFO):
         assert ObservedTeacher(lively_teacher("reused")).dtype is dtype
     assert f"on cpu in {dtype}" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "dtype"),
-    [({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)],
-)
-def test_a_cpu_has_bfloat16_if_its_instructions_do(capabilities, dtype, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert resolve_precision("auto", torch.device("cpu")) is dtype
-    assert resolve_precision("float32", torch.device("cpu")) is torch.float32
-    assert resolve_precision("bfloat16", torch.device("cpu")) is torch.bfloat16
-
-
-@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_a_gpu_that_emulates_bfloat16_gets_float32(native, dtype, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native or including_emulation)
-    assert resolve_precision("auto", torch.device("cuda")) is dtype

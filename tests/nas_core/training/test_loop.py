@@ -139,7 +139,9 @@ def test_first_step_is_minus_rate_times_gradient_with_momentum_ahead(make_batche
     network, twin = student(), student().train()
     batch = next(batches.epoch(generator(3, "toy.batches", 0)))
     OBJECTIVE(twin(batch.images), batch.teacher_logits).backward()
-    recipe = Recipe(epochs=1, warmup_epochs=0, learning_rate=0.01, weight_decay=0.0, gradient_clip=1e9)
+    recipe = Recipe(
+        epochs=1, warmup_epochs=0, learning_rate=0.01, weight_decay=0.0, gradient_clip=1e9, precision="float32"
+    )
     train(Trainee(network), batches, recipe, OBJECTIVE, seed=3, stage="toy", checkpoint=Checkpoint())
     for moved, start in zip(network.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(moved, start - 0.01 * 1.9 * start.grad)
@@ -201,3 +203,23 @@ def test_divergence_is_reported(make_batches):
             stage="toy",
             checkpoint=Checkpoint(),
         )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_network_learns_in_either_precision_and_keeps_float32_weights(make_batches, precision):
+    seen = []
+
+    class Watching(Trainee):
+        def forward(self, images):
+            logits = self.network(images)
+            seen.append(logits.dtype)
+            return logits
+
+    network = student()
+    recipe = Recipe(epochs=3, warmup_epochs=0, precision=precision)
+    records = train(
+        Watching(network), make_batches(32, 8), recipe, OBJECTIVE, seed=3, stage="toy", checkpoint=Checkpoint()
+    )
+    assert set(seen) == {getattr(torch, precision)}
+    assert {weight.dtype for weight in network.parameters()} == {torch.float32}
+    assert records[-1]["loss"] < records[0]["loss"]

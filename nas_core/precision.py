@@ -1,11 +1,12 @@
-"""Choice of the arithmetic in which a teacher runs during synthesis."""
+"""Choice of the arithmetic in which networks run, in synthesis and in training."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, TypeAlias
 
 import torch
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
-"""Name of the teacher's arithmetic; "auto" is bfloat16 where hardware has it, else float32."""
+"""Name of an arithmetic; "auto" is bfloat16 where hardware has it, else float32."""
 
 
 def resolve_precision(name: Precision, device: torch.device) -> torch.dtype:
@@ -13,11 +14,19 @@ def resolve_precision(name: Precision, device: torch.device) -> torch.dtype:
 
     Args:
         name: "float32" and "bfloat16" are taken at their word, even where bfloat16 is emulated and slow.
-        device: Where the teacher runs.
+        device: Where the network runs.
     """
     if name == "auto":
         return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def mixed_precision(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
+    """Autocast to `dtype`, in which convolutions and matrix products then run; nothing for float32.
+
+    Weights and their updates stay float32.
+    """
+    return nullcontext() if dtype is torch.float32 else torch.autocast(device.type, dtype)
 
 
 def _computes_bfloat16(device: torch.device) -> bool:

@@ -38,9 +38,10 @@ from torch import Tensor, nn
 
 from nas_core.precision import Precision, resolve_precision
 from nas_core.seeding import generator
-from nas_core.synthesis.config import LabelCalibration, LossWeights, PixelEngine, PixelStage, SynthesisConfig
-from nas_core.synthesis.labels import one_hot
-from nas_core.synthesis.pixels import PixelSynthesis
+from nas_core.synthesis.config import SynthesisConfig
+from nas_core.synthesis.labels import LabelCalibration, one_hot
+from nas_core.synthesis.objective import LossWeights
+from nas_core.synthesis.pixels import PixelSpec, PixelStage, PixelSynthesis
 from nas_core.teachers.networks import resnet20
 from nas_core.teachers.teacher import Teacher
 
@@ -159,7 +160,7 @@ def ours(case: Case) -> Run:
     def run(steps: int) -> list[float]:
         # Every call sets an engine up, which floor and reference did once; its first steps pay for it.
         stages = (PixelStage(iterations=WARM_UP + steps),)
-        settings = PixelEngine(stages=stages, warmup=0, precision=case.precision).values()
+        settings = PixelSpec(stages=stages, warmup=0, precision=case.precision).values()
         engine = PixelSynthesis(teacher, canvas, labels=LabelCalibration(), **settings)
         ends: list[float] = []
         engine.make(targets, generator(SEED, "benchmark.ours"), progress=lambda *_: ends.append(clock()))

@@ -14,7 +14,7 @@ from tasks.retrain import retrain_architecture
 from tasks.run import locked, open_run
 from tasks.search import search_architecture
 from tasks.stage import verify
-from tasks.synthesis import commit_dataset, initialise_noise, synthesize
+from tasks.synthesis import commit_dataset, initialise_noise, learn_engine, synthesize
 
 
 class Goal(StrEnum):
@@ -54,8 +54,10 @@ def dfnas(
     with locked(run):
         verify(run)
 
-        noise = initialise_noise.submit(run)
-        images = {(-1, shard): noise for shard in range(config.synthesis.shards)}
+        first = initialise_noise.submit(run)
+        if config.synthesis.engine.learns:
+            first = learn_engine.submit(run, first)
+        images = {(-1, shard): first for shard in range(config.synthesis.shards)}
         for round_ in range(config.synthesis.rounds):
             for shard in range(config.synthesis.shards):
                 labels = images[round_ - 1, shard]

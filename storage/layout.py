@@ -10,6 +10,7 @@ class RunLayout:
 
     ```
     config.yaml      the config as resolved          dataset.zarr/  the synthetic images
+    synthesis/       what the generator learned
     manifests/       one per finished piece of work  search/        found architecture, records
     checkpoints/     of work in progress             model/         architecture and weights
     results.json     the figures                     report.html    the page to read
@@ -28,6 +29,11 @@ class RunLayout:
     def dataset(self) -> Path:
         """The Zarr group of synthetic images."""
         return self.root / "dataset.zarr"
+
+    @property
+    def learned(self) -> Path:
+        """What the synthesis engine learned before the shards; only of engines that do."""
+        return self.root / "synthesis" / "learned.safetensors"
 
     @property
     def search(self) -> Path:

@@ -16,7 +16,7 @@ from nas_core.errors import InputError
 from nas_core.evaluation.data import data_sources
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.strategies.budget import check_budget
-from nas_core.synthesis.checks import check_synthesis
+from nas_core.synthesis.build import check_synthesis
 from nas_core.teachers import Teacher, teachers
 from storage.errors import InUseError
 from storage.files import digest_of_json, exclusive, read_json, remove_leftovers, write_bytes, write_json

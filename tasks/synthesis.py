@@ -1,19 +1,20 @@
 """Synthesis: noise, shard-rounds of optimisation with recursive labels, and the committed dataset."""
 
+import safetensors.torch
 import torch
 from prefect.artifacts import create_table_artifact
 
 from nas_core.evaluation.dataset_quality import DatasetQuality, dataset_quality
 from nas_core.reporting.summary import quality_rows
 from nas_core.seeding import generator
+from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.labels import chosen_classes, label_changes, one_hot, shard_classes
-from nas_core.synthesis.pixels import PixelSynthesis
 from storage.dataset import DatasetLayout, SyntheticImages, SyntheticStore
-from storage.files import digest_of, digest_of_json, write_json
+from storage.files import digest_of, digest_of_json, write_bytes, write_json
 from storage.manifests import Manifest
 from tasks.progress import progress_bar
 from tasks.run import Run
-from tasks.stage import Product, round_figure, stage
+from tasks.stage import Product, round_figure, stage, stage_checkpoint
 
 JUDGED_IMAGES = 1024
 
@@ -38,8 +39,24 @@ def initialise_noise(run: Run, _piece: str, _key: str) -> Product:
     )
 
 
-@stage("synthesis", version=2, sections=("synthesis",))
-def synthesize(run: Run, piece: str, _key: str, _previous: Manifest, *, round: int, shard: int) -> Product:  # noqa: A002
+@stage("learn", version=1, sections=("synthesis",))
+def learn_engine(run: Run, piece: str, key: str, _noise: Manifest) -> Product:
+    """Learn once what all shards start from, such as the generator that each of them adapts."""
+    config, teacher = run.config.synthesis, run.teacher()
+    classes = chosen_classes(config.classes, teacher.class_names)
+    learned, history = build_engine(teacher, config).learn(
+        classes, config.batch_size, run.config.seed, stage_checkpoint(run, piece, key), progress_bar(piece)
+    )
+    content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in learned.items()})
+    write_bytes(run.layout.learned, content)
+    records = run.layout.records(piece)
+    write_json(records, history)
+    figures = {name: round_figure(history[-1][name]) for name in ("step", "classification", "batch_norm")}
+    return Product(digest=digest_of(content), files=[run.layout.learned, records], figures=figures)
+
+
+@stage("synthesis", version=3, sections=("synthesis",))
+def synthesize(run: Run, piece: str, key: str, _previous: Manifest, *, round: int, shard: int) -> Product:  # noqa: A002
     """Make one batch of images: from noise towards one-hot targets, or the labels of the round before.
 
     Depends on no other shard, so shards need no barrier between rounds.
@@ -52,14 +69,15 @@ def synthesize(run: Run, piece: str, _key: str, _previous: Manifest, *, round: i
         temperature = config.labels.temperature
         if config.labels.start == "canvas":
             start = torch.from_numpy(store.read(round - 1, shard, "canvases"))
-    engine = PixelSynthesis(
-        teacher,
-        canvas_size=config.canvas_size(teacher.input_shape),
-        labels=config.labels,
-        **config.pixels.values(),
+    learned = safetensors.torch.load_file(run.layout.learned) if config.engine.learns else {}
+    images = build_engine(teacher, config, learned).make(
+        targets,
+        generator(run.config.seed, "synthesis.noise", round, shard),
+        target_temperature=temperature,
+        start=start,
+        checkpoint=stage_checkpoint(run, piece, key),
+        progress=progress_bar(piece),
     )
-    draws = generator(run.config.seed, "synthesis.noise", round, shard)
-    images = engine.make(targets, draws, target_temperature=temperature, start=start, progress=progress_bar(piece))
     arrays = {name: getattr(images, name).numpy() for name in ("canvases", "targets", "soft_labels", "losses")}
     digest = store.write(round, shard, arrays)
     records = run.layout.records(piece)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from nas_core.config import RunConfig
-from nas_core.synthesis.config import LabelCalibration
+from nas_core.synthesis.labels import LabelCalibration
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -24,6 +24,6 @@ def test_the_papers_preset_has_the_papers_numbers():
     synthesis = RunConfig.model_validate(yaml.safe_load((CONFIGS / "paper-imagenet.yaml").read_text())).synthesis
     assert synthesis.shards * synthesis.batch_size == 1000
     assert synthesis.images == 10_000
-    assert [(stage.divisor, stage.iterations) for stage in synthesis.pixels.stages] == [(2, 2000), (1, 3000)]
+    assert [(stage.divisor, stage.iterations) for stage in synthesis.engine.stages] == [(2, 2000), (1, 3000)]
     assert synthesis.labels == LabelCalibration(temperature=1, windows=1, start="noise")
-    assert synthesis.pixels.losses.total_variation == pytest.approx(1e-4 * 50**0.5, rel=1e-3)
+    assert synthesis.engine.losses.total_variation == pytest.approx(1e-4 * 50**0.5, rel=1e-3)

@@ -105,3 +105,26 @@ def statistics_distance(
         R_feature of DeepInversion, arXiv:1912.08795, eq. 4.
     """
     return torch.linalg.vector_norm(batch_mean - running_mean) + torch.linalg.vector_norm(batch_var - running_var)
+
+
+def mode_seeking(
+    images: Float[Tensor, "batch channels height width"], latents: Float[Tensor, "batch latent"]
+) -> Float[Tensor, ""]:
+    """How little a generator's images differ for how much its latent vectors do.
+
+    Args:
+        images: Normalised images; number i of the first half and of the second are of the same class.
+        latents: The vectors that they were drawn from.
+
+    Returns:
+        Mean over these pairs of (mean |difference of latents|) / (mean |difference of images|), > 0; large where a
+        generator ignores its latents.
+
+    Source:
+        Mode Seeking GANs, arXiv:1903.05628, eq. 4 (public code: the inverse ratio, as here).
+    """
+    half = len(images) // 2
+    apart = (images[:half] - images[half : 2 * half]).abs().flatten(start_dim=1).mean(dim=1)
+    meant = (latents[:half] - latents[half : 2 * half]).abs().mean(dim=1)
+    # The offset keeps the gradient of equal images finite; it is far below one grey level.
+    return (meant / (apart + 1e-5)).mean()

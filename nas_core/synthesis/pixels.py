@@ -1,38 +1,81 @@
 """The pixel engine: optimise the pixels of a batch of canvases against the teacher."""
 
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, UInt8
+from pydantic import Field, model_validator
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
-from nas_core.checkpoint import Progress, no_progress
+from nas_core.checkpoint import Checkpoint, Progress, no_progress
+from nas_core.errors import InputError
 from nas_core.precision import Precision
+from nas_core.registry import Spec
 from nas_core.schedule import warmup_cosine
-from nas_core.synthesis.config import LabelCalibration, LossWeights, PixelStage
-from nas_core.synthesis.labels import soft_predictions
-from nas_core.synthesis.losses import (
-    mean_image_norm,
-    soft_cross_entropy,
-    statistics_distance,
-    total_variation_l1,
-    total_variation_l2,
-)
-from nas_core.synthesis.regional import cut, random_window, resized
-from nas_core.synthesis.shard import ShardImages
-from nas_core.synthesis.statistics import LayerStatistics, ObservedTeacher
+from nas_core.synthesis.engine import SynthesisEngine, engines
+from nas_core.synthesis.labels import LabelCalibration
+from nas_core.synthesis.losses import soft_cross_entropy
+from nas_core.synthesis.objective import LossWeights, Objective
+from nas_core.synthesis.shard import RECORDS_PER_SHARD, ShardImages, history
 from nas_core.teachers.teacher import Teacher
 
-RECORDS_PER_SHARD = 50
+
+class PixelStage(Spec):
+    """A stretch of optimisation at one resolution, with an optimiser and a schedule of its own."""
+
+    divisor: int = Field(
+        default=1, ge=1, description="the teacher sees the canvas averaged over squares of this many pixels a side"
+    )
+    iterations: int = Field(default=400, ge=1, description="optimisation steps")
 
 
-@dataclass(frozen=True)
-class PixelSynthesis:
+class PixelSpec(Spec):
+    """Optimise the pixels of each canvas directly (Data-Free NAS; DeepInversion)."""
+
+    name: Literal["pixels"] = "pixels"
+    learns: ClassVar[bool] = False
+    stages: Annotated[tuple[PixelStage, ...], Field(min_length=1)] = Field(
+        default=(PixelStage(),), description="stages of every round, coarse to fine; the last one has divisor 1"
+    )
+    min_scale: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="smallest area of a step's window as a share of the teacher's input, to which it is resized; "
+        "1: windows of exactly the input's size (SRe2L: 0.08, on a canvas of the input's size)",
+    )
+    learning_rate: float = Field(default=0.1, gt=0, description="peak learning rate of Adam, in normalised pixel units")
+    warmup: int = Field(
+        default=40, ge=0, description="steps of linear warm-up of each stage before the cosine decay to zero"
+    )
+    betas: tuple[float, float] = Field(
+        default=(0.5, 0.9), description="Adam's decay rates of the two moments, each in [0, 1)"
+    )
+    losses: LossWeights = Field(default_factory=LossWeights, description="weights of the loss terms")
+    precision: Precision = Field(
+        default="auto",
+        description="arithmetic of the teacher; auto: bfloat16 where the device has it in hardware, else float32",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "PixelSpec":
+        shortest = min(stage.iterations for stage in self.stages)
+        if self.warmup >= shortest:
+            raise ValueError(f"warmup = {self.warmup} must be smaller than the iterations of every stage ({shortest})")
+        if self.stages[-1].divisor != 1:
+            raise ValueError("the last of the stages must have divisor 1, because images are stored at full resolution")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas = {self.betas} must each be at least 0 and below 1")
+        return self
+
+
+@engines.register(PixelSpec)
+class PixelSynthesis(SynthesisEngine):
     """Image synthesis by gradient descent on pixels.
 
-    Attributes:
+    Args:
         teacher: The frozen teacher, on the device where the work happens.
         canvas_size: Height and width of a canvas, at least the teacher's input.
         labels: How the images' soft labels are made.
@@ -48,16 +91,29 @@ class PixelSynthesis:
         Data-Free NAS, arXiv:2112.02086; DeepInversion, arXiv:1912.08795.
     """
 
-    teacher: Teacher
-    canvas_size: tuple[int, int]
-    labels: LabelCalibration
-    stages: tuple[PixelStage, ...]
-    min_scale: float
-    learning_rate: float
-    warmup: int
-    betas: tuple[float, float]
-    losses: LossWeights
-    precision: Precision = "auto"
+    def __init__(
+        self,
+        teacher: Teacher,
+        *,
+        canvas_size: tuple[int, int],
+        labels: LabelCalibration,
+        stages: tuple[PixelStage, ...],
+        min_scale: float,
+        learning_rate: float,
+        warmup: int,
+        betas: tuple[float, float],
+        losses: LossWeights,
+        precision: Precision = "auto",
+    ) -> None:
+        self.objective = Objective(teacher, losses, min_scale=min_scale, precision=precision)
+        self.teacher, self.canvas_size, self.labels = teacher, canvas_size, labels
+        self.stages, self.warmup = stages, warmup
+        self.learning_rate, self.betas = learning_rate, betas
+
+    def check(self) -> None:
+        """Check that every stage's resolution exists and that the teacher can see it."""
+        for divisor in sorted({stage.divisor for stage in self.stages} - {1}):
+            self._check_divisor(divisor)
 
     def make(
         self,
@@ -66,54 +122,56 @@ class PixelSynthesis:
         *,
         target_temperature: float = 1.0,
         start: UInt8[Tensor, "batch channels canvas_height canvas_width"] | None = None,
+        checkpoint: Checkpoint | None = None,
         progress: Progress = no_progress,
     ) -> ShardImages:
-        """Optimise one batch of canvases towards `targets`.
+        """Optimise one batch of canvases towards `targets`; see `SynthesisEngine.make`.
 
-        Args:
-            targets: Class probabilities of each image.
-            generator: CPU generator of this shard-round: initial noise, windows and flips.
-            target_temperature: Temperature of `targets`, at which the teacher's predictions are compared with them.
-                The class loss is multiplied by its square (Hinton et al., arXiv:1503.02531, section 2).
-            start: Canvases to start from; none: Gaussian noise.
-            progress: Called after every step.
-
-        Returns:
-            The canvases with the teacher's predictions. They are the last iterate, not the one of lowest loss: losses
-            of different windows and resolutions cannot be compared.
+        The canvases are the last iterate, not the one of lowest loss: losses of different windows and resolutions
+        cannot be compared.
         """
-        canvas = self._first_canvas(targets, generator, start).requires_grad_()
-        observed = ObservedTeacher(self.teacher, self.precision)
+        checkpoint = checkpoint or Checkpoint()
+        first, canvas, saved_optimiser, records = self._begin(targets, generator, start, checkpoint.state)
+        optimiser = self._optimiser(canvas, saved_optimiser)
         black, white = self.teacher.valid_range(canvas.device)
         device_targets = targets.to(canvas.device)
-        optimiser = self._optimiser(canvas)
         logits = torch.empty(0)
-        records: list[tuple[int, dict[str, Tensor]]] = []
-        steps = sum(stage.iterations for stage in self.stages)
-        for step, (stage, position) in enumerate(self._schedule()):
+        schedule = list(self._schedule())
+        for step, (stage, position) in enumerate(schedule[first:], start=first):
             if position == 0:
                 optimiser = self._optimiser(canvas)
             for group in optimiser.param_groups:
                 group["lr"] = self.learning_rate * warmup_cosine(position, stage.iterations, self.warmup)
-            view = self._view(canvas, stage.divisor, generator)
-            logits, statistics = observed(view)
-            terms = self._terms(view, logits, device_targets, target_temperature, statistics)
+            view = self.objective.view(canvas, generator, stage.divisor)
+            terms, logits = self.objective(view, device_targets, target_temperature)
             (canvas.grad,) = torch.autograd.grad(terms["total"], canvas)
             optimiser.step()
             with torch.no_grad():
                 canvas.clamp_(black, white)
-            if step % max(1, steps // RECORDS_PER_SHARD) == 0 or step == steps - 1:
+            if step % max(1, len(schedule) // RECORDS_PER_SHARD) == 0 or step == len(schedule) - 1:
                 records.append((step, {name: value.detach() for name, value in terms.items()}))
+            if step < len(schedule) - 1:
+                checkpoint.offer(lambda: _state(step + 1, canvas, optimiser, generator, records))  # noqa: B023 - called at once
             # No figures: reading one would make the host wait for the device at every step.
-            progress(step + 1, steps, {})
+            progress(step + 1, len(schedule), {})
         logits = logits.detach()
         return ShardImages(
             canvases=self.teacher.to_bytes(canvas.detach()).cpu(),
             targets=targets,
-            soft_labels=self._soft_labels(canvas.detach(), logits, generator).cpu(),
+            soft_labels=self.objective.soft_labels(canvas.detach(), logits, self.labels, generator).cpu(),
             losses=soft_cross_entropy(logits / target_temperature, device_targets).cpu(),
-            history=[{"step": step} | {k: float(v) for k, v in terms.items()} for step, terms in records],
+            history=history(records),
         )
+
+    def _begin(
+        self, targets: Tensor, generator: torch.Generator, start: Tensor | None, saved: dict[str, Any] | None
+    ) -> tuple[int, Tensor, dict[str, Any] | None, list[tuple[int, dict[str, Tensor]]]]:
+        """First step, canvas, optimiser state and records, from a checkpoint or afresh."""
+        if saved is not None:
+            generator.set_state(saved["generator"])
+            canvas = saved["canvas"].to(self.teacher.device).clone().requires_grad_()
+            return saved["step"], canvas, saved["optimiser"], list(saved["records"])
+        return 0, self._first_canvas(targets, generator, start).requires_grad_(), None, []
 
     def _first_canvas(self, targets: Tensor, generator: torch.Generator, start: Tensor | None) -> Tensor:
         if start is not None:
@@ -121,8 +179,11 @@ class PixelSynthesis:
         shape = (len(targets), self.teacher.input_shape[0], *self.canvas_size)
         return torch.randn(shape, generator=generator).to(self.teacher.device)
 
-    def _optimiser(self, canvas: Tensor) -> torch.optim.Adam:
-        return torch.optim.Adam([canvas], lr=self.learning_rate, betas=self.betas, fused=True)
+    def _optimiser(self, canvas: Tensor, state: dict[str, Any] | None = None) -> torch.optim.Adam:
+        optimiser = torch.optim.Adam([canvas], lr=self.learning_rate, betas=self.betas, fused=True)
+        if state is not None:
+            optimiser.load_state_dict(state)
+        return optimiser
 
     def _schedule(self) -> Iterator[tuple[PixelStage, int]]:
         """The stage of every step, with the number of the step in it."""
@@ -130,51 +191,37 @@ class PixelSynthesis:
             for position in range(stage.iterations):
                 yield stage, position
 
-    def _view(self, canvas: Tensor, divisor: int, generator: torch.Generator) -> Tensor:
-        """One random window of the canvas at a stage's resolution, as the teacher sees it."""
-        shrunk = avg_pool2d(canvas, divisor) if divisor > 1 else canvas
-        canvas_height, canvas_width = shrunk.shape[2:]
-        height, width = (side // divisor for side in self.teacher.input_shape[1:])
-        window = random_window(
-            (canvas_height, canvas_width),
-            (height, width),
-            may_flip=self.teacher.flip_invariant,
-            generator=generator,
-            min_scale=self.min_scale,
-        )
-        return resized(cut(shrunk, window), (height, width))
+    def _check_divisor(self, divisor: int) -> None:
+        window, canvas = self.teacher.input_shape[1:], self.canvas_size
+        if any(side % divisor for side in (*canvas, *window)):
+            raise InputError(
+                f"synthesis.engine.stages has divisor {divisor}, which does not divide the canvas "
+                f"{canvas[0]}x{canvas[1]} and the teacher's input {window[0]}x{window[1]}: choose another divisor or "
+                "synthesis.canvas"
+            )
+        size = [side // divisor for side in window]
+        try:
+            self.teacher.logits(torch.zeros(2, self.teacher.input_shape[0], *size, device=self.teacher.device))
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"synthesis.engine.stages has divisor {divisor}, but the teacher cannot take images of "
+                f"{size[0]}x{size[1]} ({reason}): leave out that stage"
+            ) from error
 
-    @torch.no_grad()
-    def _soft_labels(self, canvas: Tensor, last_logits: Tensor, generator: torch.Generator) -> Tensor:
-        """The next round's targets; see `LabelCalibration`."""
-        temperature, windows = self.labels.temperature, self.labels.windows
-        if windows == 1:
-            return soft_predictions(last_logits, temperature)
-        logits = [self.teacher.logits(self._view(canvas, 1, generator)) for _ in range(windows)]
-        return torch.stack([soft_predictions(window, temperature) for window in logits]).mean(dim=0)
 
-    def _terms(
-        self, view: Tensor, logits: Tensor, targets: Tensor, temperature: float, statistics: list[LayerStatistics]
-    ) -> dict[str, Tensor]:
-        """The weighted loss as "total" and its unweighted terms."""
-        terms = {
-            "classification": soft_cross_entropy(logits / temperature, targets).mean(),
-            "batch_norm": self._batch_norm(statistics, view),
-            "total_variation": total_variation_l2(view),
-            "total_variation_l1": total_variation_l1(view),
-            "l2": mean_image_norm(view),
-        }
-        weights = self.losses.model_dump()
-        # The gradient of a softmax at a temperature shrinks with its square; without this the priors win.
-        weights["classification"] *= temperature**2
-        # Terms of weight zero are recorded, but no time is spent on their gradient.
-        total = torch.stack([weights[name] * value for name, value in terms.items() if weights[name]]).sum()
-        return {"total": total} | terms
-
-    def _batch_norm(self, statistics: list[LayerStatistics], view: Tensor) -> Tensor:
-        """Sum of the layers' distances, the first one's multiplied."""
-        if not statistics:
-            return view.new_zeros(())
-        distances = [statistics_distance(s.batch_mean, s.batch_var, s.running_mean, s.running_var) for s in statistics]
-        distances[0] = distances[0] * self.losses.first_batch_norm
-        return torch.stack(distances).sum()
+def _state(
+    step: int,
+    canvas: Tensor,
+    optimiser: torch.optim.Adam,
+    generator: torch.Generator,
+    records: list[tuple[int, dict[str, Tensor]]],
+) -> dict[str, Any]:
+    """What continues a shard at `step`."""
+    return {
+        "step": step,
+        "canvas": canvas.detach().clone(),
+        "optimiser": copy.deepcopy(optimiser.state_dict()),
+        "generator": generator.get_state(),
+        "records": list(records),
+    }

@@ -1,10 +1,16 @@
 """What one synthesis shard-round takes and gives, whichever engine makes it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from nas_core.errors import InputError
+
+# Enough for a smooth curve, few enough not to weigh beside the images.
+RECORDS_PER_SHARD = 50
 
 
 @dataclass(frozen=True)
@@ -17,6 +23,9 @@ class ShardImages:
         soft_labels: The teacher's soft predictions at the end, the next round's targets; rows sum to 1.
         losses: Cross-entropy between target and teacher of each image at the end, in nats.
         history: Records of the optimisation: {"step", "total", "classification", "batch_norm", ...}.
+
+    Raises:
+        InputError: If the optimisation diverged: losses or labels that are no finite numbers are nobody's images.
     """
 
     canvases: UInt8[Tensor, "batch channels canvas_height canvas_width"]
@@ -24,3 +33,16 @@ class ShardImages:
     soft_labels: Float[Tensor, "batch classes"]
     losses: Float[Tensor, " batch"]
     history: list[dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        """Refuse what diverged."""
+        if not (self.losses.isfinite().all() and self.soft_labels.isfinite().all()):
+            raise InputError(
+                "synthesis diverged: its losses are no longer finite numbers; lower synthesis.engine.learning_rate, "
+                "and check the weights of the teacher"
+            )
+
+
+def history(records: Sequence[tuple[int, dict[str, Tensor]]]) -> list[dict[str, Any]]:
+    """Records of (step, loss terms) as plain numbers, read from the device only now."""
+    return [{"step": step} | {name: float(value) for name, value in terms.items()} for step, terms in records]

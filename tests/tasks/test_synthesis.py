@@ -34,13 +34,13 @@ def synthesised(directory: Path, *settings: str) -> SyntheticStore:
 
 
 def test_targets_of_a_round_are_the_labels_of_the_round_before(tmp_path: Path):
-    store = synthesised(tmp_path / "run", "synthesis.pixels.stages=[{iterations: 21}]")
+    store = synthesised(tmp_path / "run", "synthesis.engine.stages=[{iterations: 21}]")
     assert sorted(store.read(0, 0, "targets").argmax(1)) == list(range(10))
     assert np.array_equal(store.read(1, 0, "targets"), store.read(0, 0, "soft_labels"))
 
 
 def test_only_chosen_classes_are_asked_for(tmp_path: Path):
-    settings = ("synthesis.classes=[3, '8']", "synthesis.pixels.stages=[{iterations: 21}]")
+    settings = ("synthesis.classes=[3, '8']", "synthesis.engine.stages=[{iterations: 21}]")
     classes = synthesised(tmp_path / "run", *settings).read(0, 0, "targets").argmax(1)
     assert np.bincount(classes).tolist() == [0, 0, 0, 5, 0, 0, 0, 0, 5]
 
@@ -49,8 +49,8 @@ def test_only_chosen_classes_are_asked_for(tmp_path: Path):
 def test_a_round_starts_from_noise_or_from_the_canvases_before(tmp_path: Path, start: str, same: bool):
     """Steps of almost no length leave the canvases where they started."""
     settings = (
-        f"synthesis.labels.start={start}", "synthesis.pixels.learning_rate=1e-9",
-        "synthesis.pixels.stages=[{iterations: 21}]",
+        f"synthesis.labels.start={start}", "synthesis.engine.learning_rate=1e-9",
+        "synthesis.engine.stages=[{iterations: 21}]",
     )  # fmt: skip
     store = synthesised(tmp_path / "run", *settings)
     assert np.array_equal(store.read(1, 0, "canvases"), store.read(0, 0, "canvases")) is same

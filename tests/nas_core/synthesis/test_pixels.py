@@ -1,5 +1,6 @@
 """The pixel engine makes images that the teacher recognises, from a seed alone."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -8,14 +9,16 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
 from nas_core.schedule import warmup_cosine
 from nas_core.seeding import generator
-from nas_core.synthesis import pixels
-from nas_core.synthesis.checks import check_synthesis
-from nas_core.synthesis.config import LabelCalibration, LossWeights, PixelEngine, PixelStage, SynthesisConfig
-from nas_core.synthesis.labels import one_hot, shard_classes
-from nas_core.synthesis.pixels import PixelSynthesis
+from nas_core.synthesis import objective, pixels
+from nas_core.synthesis.build import check_synthesis
+from nas_core.synthesis.config import SynthesisConfig
+from nas_core.synthesis.labels import LabelCalibration, one_hot, shard_classes
+from nas_core.synthesis.objective import LossWeights
+from nas_core.synthesis.pixels import PixelSpec, PixelStage, PixelSynthesis
 from nas_core.teachers.networks import resnet20
 from nas_core.teachers.teacher import Teacher
 
@@ -30,7 +33,8 @@ class Halves(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x)
-        above, below = x[:, 0, :3].mean((1, 2)), x[:, 0, 3:].mean((1, 2))
+        middle = x.shape[2] // 2
+        above, below = x[:, 0, :middle].mean((1, 2)), x[:, 0, middle:].mean((1, 2))
         return self.scale * torch.stack([above - below, below - above], dim=1)
 
 
@@ -93,6 +97,44 @@ def test_global_random_state_has_no_influence():
     assert torch.equal(one.canvases, engine().make(TARGETS, generator(0, "test")).canvases)
 
 
+def test_images_that_diverged_are_refused():
+    broken = dataclasses.replace(halves())
+    broken.module.scale.data.fill_(torch.nan)
+    with pytest.raises(InputError, match="synthesis diverged"):
+        engine(teacher=broken).make(TARGETS, generator(0, "test"))
+
+
+class Interruption(Exception):  # noqa: N818 - not an error
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 6])
+def test_an_interrupted_shard_ends_with_the_same_bytes(stop_at: int):
+    """Before, at and after the change of stages, which comes after four steps."""
+    saved = []
+
+    def stop(done, *_):
+        if done == stop_at:
+            raise Interruption
+
+    made = engine(stages=(PixelStage(iterations=4), PixelStage(iterations=3)), warmup=2)
+    checkpoint = Checkpoint(save=lambda state: saved.append(copy.deepcopy(state)), seconds=0.0)
+    with pytest.raises(Interruption):
+        made.make(TARGETS, generator(0, "test"), checkpoint=checkpoint, progress=stop)
+    resumed = made.make(TARGETS, generator(0, "test"), checkpoint=Checkpoint(state=saved[-1]))
+    straight = made.make(TARGETS, generator(0, "test"))
+    assert saved[-1]["step"] == stop_at
+    assert torch.equal(resumed.canvases, straight.canvases)
+    assert torch.equal(resumed.soft_labels, straight.soft_labels)
+    assert resumed.history == straight.history
+
+
+def test_a_checkpoint_is_saved_no_more_often_than_asked():
+    saved = []
+    engine().make(TARGETS, generator(0, "test"), checkpoint=Checkpoint(save=saved.append, seconds=3600.0))
+    assert saved == []
+
+
 def test_progress_counts_every_step():
     seen: list[tuple[int, int]] = []
     engine(stages=(PixelStage(iterations=7),)).make(
@@ -134,11 +176,11 @@ def head() -> list[nn.Module]:
 def test_a_teacher_without_statistics_is_refused_unless_matching_is_off(layers: list[nn.Module], found: str):
     bare = dataclasses.replace(halves(), module=nn.Sequential(*layers, *head()))
     with pytest.raises(
-        InputError, match=rf"its norm layers: {found}\).*set synthesis\.pixels\.losses\.batch_norm to 0"
+        InputError, match=rf"its norm layers: {found}\).*set synthesis\.engine\.losses\.batch_norm to 0"
     ):
         check_synthesis(bare, SynthesisConfig())
     prior_only = LossWeights(batch_norm=0)
-    check_synthesis(bare, SynthesisConfig(pixels=PixelEngine(losses=prior_only)))
+    check_synthesis(bare, SynthesisConfig(engine=PixelSpec(losses=prior_only)))
     images = engine(teacher=bare, losses=prior_only, stages=(PixelStage(iterations=6),)).make(
         TARGETS, generator(0, "test")
     )
@@ -164,12 +206,12 @@ def test_a_coarse_stage_shows_the_teacher_the_averaged_canvas(monkeypatch):
     """A canvas of 6x8 and an input of 6x6 are 3x4 and 3x3 at divisor 2; the last stage sees the input's size."""
     seen: list[tuple[int, ...]] = []
 
-    class Watched(pixels.ObservedTeacher):
+    class Watched(objective.ObservedTeacher):
         def __call__(self, x: Tensor):
             seen.append(tuple(x.shape[2:]))
             return super().__call__(x)
 
-    monkeypatch.setattr(pixels, "ObservedTeacher", Watched)
+    monkeypatch.setattr(objective, "ObservedTeacher", Watched)
     stages = (PixelStage(divisor=2, iterations=2), PixelStage(iterations=1))
     engine(stages=stages, warmup=0).make(TARGETS, generator(0, "test"))
     assert seen == [(3, 3), (3, 3), (6, 6)]
@@ -178,26 +220,26 @@ def test_a_coarse_stage_shows_the_teacher_the_averaged_canvas(monkeypatch):
 @pytest.mark.parametrize(("canvas", "divisor"), [((6, 9), 2), ((8, 8), 4)])
 def test_a_divisor_that_does_not_divide_is_refused(canvas: tuple[int, int], divisor: int):
     stages = (PixelStage(divisor=divisor), PixelStage())
-    config = SynthesisConfig(canvas=canvas, pixels=PixelEngine(stages=stages))
+    config = SynthesisConfig(canvas=canvas, engine=PixelSpec(stages=stages))
     with pytest.raises(InputError, match=f"has divisor {divisor}, which does not divide the canvas"):
         check_synthesis(halves(), config)
 
 
 def test_a_resolution_that_the_teacher_cannot_take_is_refused():
     fixed = dataclasses.replace(halves(), module=nn.Sequential(nn.BatchNorm2d(1), *head()))
-    config = SynthesisConfig(canvas=(6, 6), pixels=PixelEngine(stages=(PixelStage(divisor=2), PixelStage())))
+    config = SynthesisConfig(canvas=(6, 6), engine=PixelSpec(stages=(PixelStage(divisor=2), PixelStage())))
     with pytest.raises(InputError, match="cannot take images of 3x3"):
         check_synthesis(fixed, config)
 
 
 def test_the_last_stage_has_full_resolution():
     with pytest.raises(ValidationError, match="must have divisor 1"):
-        PixelEngine(stages=(PixelStage(divisor=2),))
+        PixelSpec(stages=(PixelStage(divisor=2),))
 
 
 def test_warmup_must_end_within_every_stage():
     with pytest.raises(ValidationError, match=r"smaller than the iterations of every stage \(30\)"):
-        PixelEngine(stages=(PixelStage(iterations=30), PixelStage(iterations=100)), warmup=40)
+        PixelSpec(stages=(PixelStage(iterations=30), PixelStage(iterations=100)), warmup=40)
 
 
 def test_scale_jitter_shows_windows_of_the_inputs_size():

@@ -1,12 +1,13 @@
-"""Cross-field checks of synthesis against a teacher, before anything expensive starts."""
+"""From the config of synthesis to its engine, with checks against the teacher before anything expensive starts."""
 
 from collections import Counter
+from collections.abc import Mapping
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas_core.errors import InputError
 from nas_core.synthesis.config import SynthesisConfig
+from nas_core.synthesis.engine import SynthesisEngine, engines
 from nas_core.synthesis.labels import chosen_classes
 from nas_core.teachers.teacher import Teacher
 
@@ -14,7 +15,7 @@ LARGEST_CANVAS_SIDE = 8192
 
 
 def check_synthesis(teacher: Teacher, config: SynthesisConfig) -> None:
-    """Check that canvases, stages and classes fit the teacher, and that it has the statistics that the loss needs.
+    """Check that canvases, engine and classes fit the teacher, and that it has the statistics that the loss needs.
 
     Raises:
         InputError: Naming the field to change.
@@ -30,33 +31,31 @@ def check_synthesis(teacher: Teacher, config: SynthesisConfig) -> None:
             f"synthesis.canvas is {canvas[0]}x{canvas[1]}; sides above {LARGEST_CANVAS_SIDE} pixels are refused"
         )
     chosen_classes(config.classes, teacher.class_names)
-    for divisor in sorted({stage.divisor for stage in config.pixels.stages} - {1}):
-        _check_divisor(teacher, canvas, divisor)
-    if config.pixels.losses.batch_norm > 0 and not teacher.batch_norms:
+    build_engine(teacher, config).check()
+    if config.engine.losses.batch_norm > 0 and not teacher.batch_norms:
         raise InputError(
             "synthesis matches the running statistics of BatchNorm layers, of which the teacher has none (its norm "
-            f"layers: {_norm_layers(teacher)}): use another teacher, or set synthesis.pixels.losses.batch_norm to 0 "
+            f"layers: {_norm_layers(teacher)}): use another teacher, or set synthesis.engine.losses.batch_norm to 0 "
             "for images from the class loss and priors alone"
         )
 
 
-def _check_divisor(teacher: Teacher, canvas: tuple[int, int], divisor: int) -> None:
-    """Check that a stage's resolution exists and that the teacher can see it."""
-    window = teacher.input_shape[1:]
-    if any(side % divisor for side in (*canvas, *window)):
-        raise InputError(
-            f"synthesis.pixels.stages has divisor {divisor}, which does not divide the canvas {canvas[0]}x{canvas[1]} "
-            f"and the teacher's input {window[0]}x{window[1]}: choose another divisor or synthesis.canvas"
-        )
-    size = [side // divisor for side in window]
-    try:
-        teacher.logits(torch.zeros(2, teacher.input_shape[0], *size, device=teacher.device))
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"synthesis.pixels.stages has divisor {divisor}, but the teacher cannot take images of {size[0]}x{size[1]} "
-            f"({reason}): leave out that stage"
-        ) from error
+def build_engine(
+    teacher: Teacher, config: SynthesisConfig, learned: Mapping[str, Tensor] | None = None
+) -> SynthesisEngine:
+    """The engine that a config names.
+
+    Args:
+        teacher: On the device where the work happens.
+        config: The section.
+        learned: What its `learn` returned.
+    """
+    engine = engines.build(
+        config.engine, teacher=teacher, canvas_size=config.canvas_size(teacher.input_shape), labels=config.labels
+    )
+    if learned:
+        engine.load(learned)
+    return engine
 
 
 def _norm_layers(teacher: Teacher) -> str:

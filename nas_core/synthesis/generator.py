@@ -1,0 +1,342 @@
+"""The generator engine: a network learns once to draw what the teacher was trained on, then draws every shard.
+
+Optimising pixels shares nothing between images; a generator learns what they have in common, and its convolutions
+are a strong image prior. What couples the shards is only what `learn` returns, an artifact of its own: a shard copies
+a snapshot of the generator, adapts the copy to its own latents and targets, and leaves nothing behind. So shards are
+independent, and each can be made again alone.
+"""
+
+import copy
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from nas_core.checkpoint import Checkpoint, Progress, no_progress
+from nas_core.ops.initialisation import initialise
+from nas_core.precision import Precision, mixed_precision, resolve_precision
+from nas_core.registry import Spec
+from nas_core.schedule import warmup_cosine
+from nas_core.seeding import generator as seeded
+from nas_core.synthesis.engine import SynthesisEngine, engines
+from nas_core.synthesis.generator_network import ImageGenerator
+from nas_core.synthesis.labels import LabelCalibration, one_hot, shard_classes
+from nas_core.synthesis.losses import mode_seeking, soft_cross_entropy
+from nas_core.synthesis.objective import LossWeights, Objective, StatisticsMemory
+from nas_core.synthesis.pixels import PixelSpec, PixelSynthesis
+from nas_core.synthesis.shard import RECORDS_PER_SHARD, ShardImages, history
+from nas_core.teachers.teacher import Teacher
+
+
+class GeneratorSpec(Spec):
+    """Learn a class-conditional generator once, then draw every shard with it (after FastDFKD and NAYER)."""
+
+    name: Literal["generator"] = "generator"
+    steps: int = Field(default=1000, ge=1, description="steps of learning, each on a new batch of batch_size images")
+    snapshots: int = Field(
+        default=8,
+        ge=1,
+        description="copies of the generator kept at equal distances over the second half of learning; each shard is "
+        "drawn by one of them, at random",
+    )
+    adaptation: int = Field(
+        default=0, ge=0, description="steps by which a shard adapts its copy of the generator and its latent vectors"
+    )
+    latent: int = Field(default=256, ge=1, le=65536, description="length of a latent vector")
+    width: int = Field(default=64, ge=2, le=4096, description="channels of the generator at half resolution")
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of Adam for the generator")
+    latent_learning_rate: float = Field(
+        default=1e-2, gt=0, description="learning rate of Adam for the latent vectors of a shard"
+    )
+    warmup: int = Field(
+        default=20, ge=0, description="steps of linear warm-up before the cosine decay to zero; fewer than steps"
+    )
+    betas: tuple[float, float] = Field(
+        default=(0.5, 0.999), description="Adam's decay rates of the two moments, each in [0, 1)"
+    )
+    memory: float = Field(
+        default=0.9, ge=0, lt=1, description="share of earlier batches in the BatchNorm statistics that are matched"
+    )
+    diversity: float = Field(
+        default=2.0, ge=0, description="weight of the mode-seeking loss: images of one class must differ"
+    )
+    losses: LossWeights = Field(
+        default_factory=lambda: LossWeights(
+            classification=2.0, batch_norm=10.0, first_batch_norm=1.0, total_variation=0.0, l2=0.0
+        ),
+        description="weights of the loss terms",
+    )
+    precision: Precision = Field(
+        default="auto",
+        description="arithmetic of teacher and generator; auto: bfloat16 where the device has it in hardware, else "
+        "float32",
+    )
+    refinement: PixelSpec | None = Field(
+        default=None, description="pixel engine that goes on from the drawn canvases; none: they stay as drawn"
+    )
+    learns: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "GeneratorSpec":
+        if self.warmup >= self.steps:
+            raise ValueError(f"warmup = {self.warmup} must be smaller than steps = {self.steps}")
+        if self.snapshots > max(1, self.steps // 2):
+            raise ValueError(f"snapshots = {self.snapshots} must be at most half of steps = {self.steps}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas = {self.betas} must each be at least 0 and below 1")
+        return self
+
+
+@engines.register(GeneratorSpec)
+class GeneratorSynthesis(SynthesisEngine):
+    """Image synthesis by a generator that goes down the same loss as pixels would.
+
+    Args:
+        teacher: The frozen teacher, on the device where the work happens.
+        canvas_size: Height and width of a canvas, at least the teacher's input.
+        labels: How the images' soft labels are made.
+        steps: Steps of learning.
+        snapshots: Copies of the generator that are kept.
+        adaptation: Steps by which a shard adapts its copy.
+        latent: Length of a latent vector.
+        width: Channels of the generator at half resolution.
+        learning_rate: Peak learning rate of Adam for the generator.
+        latent_learning_rate: Learning rate of Adam for latent vectors in adaptation.
+        warmup: Steps of linear warm-up, < steps.
+        betas: Adam's decay rates.
+        memory: Share of earlier batches in the statistics, see `StatisticsMemory`.
+        diversity: Weight of the mode-seeking loss in learning.
+        losses: Weights of the loss terms.
+        precision: Arithmetic of teacher and generator; losses and updates are float32 in any case.
+        refinement: Settings of a pixel engine that goes on from the drawn canvases, or None.
+
+    Source:
+        A generator trained by classification loss and BatchNorm statistics: DAFL (arXiv:1904.01186), FastDFKD
+        (arXiv:2112.04192, memory of statistics, adaptation of weights and latents). Here the classes are an input, and
+        no student takes part.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        *,
+        canvas_size: tuple[int, int],
+        labels: LabelCalibration,
+        steps: int,
+        snapshots: int,
+        adaptation: int,
+        latent: int,
+        width: int,
+        learning_rate: float,
+        latent_learning_rate: float,
+        warmup: int,
+        betas: tuple[float, float],
+        memory: float,
+        diversity: float,
+        losses: LossWeights,
+        precision: Precision = "auto",
+        refinement: PixelSpec | None = None,
+    ) -> None:
+        self.objective = Objective(teacher, losses, precision=precision)
+        self.teacher, self.canvas_size, self.labels = teacher, canvas_size, labels
+        self.steps, self.snapshots, self.adaptation, self.warmup = steps, snapshots, adaptation, warmup
+        self.latent, self.width, self.memory, self.diversity = latent, width, memory, diversity
+        self.learning_rate, self.latent_learning_rate, self.betas = learning_rate, latent_learning_rate, betas
+        self._dtype = resolve_precision(precision, teacher.device)
+        self._learned: Mapping[str, Tensor] = {}
+        self._refine = None
+        if refinement is not None:
+            self._refine = PixelSynthesis(teacher, canvas_size=canvas_size, labels=labels, **refinement.values())
+
+    def check(self) -> None:
+        """Check the refinement, the only part that a teacher may not fit."""
+        if self._refine is not None:
+            self._refine.check()
+
+    def learn(
+        self,
+        classes: Int64[Tensor, " chosen"],
+        batch_size: int,
+        seed: int,
+        checkpoint: Checkpoint,
+        progress: Progress = no_progress,
+    ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+        """Train the generator on fresh latents at every step; see `SynthesisEngine.learn`."""
+        network = self._network()
+        initialise(network, seeded(seed, "synthesis.generator.weights"))
+        optimiser = torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=self.betas)
+        memory = StatisticsMemory(self.memory)
+        kept: list[dict[str, Tensor]] = []
+        records: list[tuple[int, dict[str, Tensor]]] = []
+        first = 0
+        if checkpoint.state is not None:
+            saved = copy.deepcopy(checkpoint.state)
+            first, kept, records, memory.past = (saved[name] for name in ("step", "kept", "records", "memory"))
+            network.load_state_dict(saved["network"])
+            optimiser.load_state_dict(saved["optimiser"])
+        for step in range(first, self.steps):
+            for group in optimiser.param_groups:
+                group["lr"] = self.learning_rate * warmup_cosine(step, self.steps, self.warmup)
+            # Both halves of a batch ask for the same classes, so that the diversity loss compares like with like.
+            half = one_hot(classes[shard_classes(seed, step, batch_size // 2, len(classes))], self.teacher.num_classes)
+            draws = seeded(seed, "synthesis.generator", step)
+            terms = self._descend(network, optimiser, half.repeat(2, 1), draws, memory)
+            if step + 1 in self._snapshot_steps():
+                kept.append({name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()})
+            if step % max(1, self.steps // RECORDS_PER_SHARD) == 0 or step == self.steps - 1:
+                records.append((step, terms))
+            state = functools.partial(_learning_state, step + 1, network, optimiser, memory, kept, records)
+            checkpoint.offer(state)
+            progress(step + 1, self.steps, {})
+        parts = [(f"generator.{number}", snapshot) for number, snapshot in enumerate(kept)]
+        parts += [
+            (f"memory.{number}", {"mean": mean.cpu(), "var": var.cpu()})
+            for number, (mean, var) in enumerate(memory.past)
+        ]
+        learned = {f"{part}.{name}": tensor for part, tensors in parts for name, tensor in tensors.items()}
+        return learned, history(records)
+
+    def load(self, learned: Mapping[str, Tensor]) -> None:
+        """Take up the snapshots and the statistics that `learn` returned."""
+        self._learned = learned
+
+    def make(
+        self,
+        targets: Float[Tensor, "batch classes"],
+        generator: torch.Generator,
+        *,
+        target_temperature: float = 1.0,
+        start: UInt8[Tensor, "batch channels canvas_height canvas_width"] | None = None,
+        checkpoint: Checkpoint | None = None,
+        progress: Progress = no_progress,
+    ) -> ShardImages:
+        """Draw one batch of canvases with an adapted copy of a snapshot; see `SynthesisEngine.make`."""
+        if start is not None:
+            raise ValueError("the generator draws canvases anew and cannot start from given ones")
+        device_targets = targets.to(self.teacher.device)
+        network = self._snapshot(generator)
+        latents = torch.randn(len(targets), self.latent, generator=generator).to(self.teacher.device)
+        records = self._adapt(network, latents, device_targets, target_temperature, generator, progress)
+        with torch.no_grad():
+            canvas = self._draw(network, latents, device_targets)
+            terms, logits = self.objective(
+                self.objective.view(canvas, generator), device_targets, target_temperature, self._memory()
+            )
+        progress(self.adaptation + 1, self.adaptation + 1, {})
+        if self._refine is not None:
+            return self._refine.make(
+                targets,
+                generator,
+                target_temperature=target_temperature,
+                start=self.teacher.to_bytes(canvas),
+                checkpoint=checkpoint,
+                progress=progress,
+            )
+        return ShardImages(
+            canvases=self.teacher.to_bytes(canvas).cpu(),
+            targets=targets,
+            soft_labels=self.objective.soft_labels(canvas, logits, self.labels, generator).cpu(),
+            losses=soft_cross_entropy(logits / target_temperature, device_targets).cpu(),
+            history=history([*records, (self.adaptation, terms)]),
+        )
+
+    def _descend(
+        self,
+        network: ImageGenerator,
+        optimiser: torch.optim.Adam,
+        targets: Tensor,
+        draws: torch.Generator,
+        memory: StatisticsMemory,
+    ) -> dict[str, Tensor]:
+        """One step of learning; returns the loss terms."""
+        device = self.teacher.device
+        latents = torch.randn(len(targets), self.latent, generator=draws).to(device)
+        view = self.objective.view(self._draw(network, latents, targets.to(device)), draws)
+        terms, _ = self.objective(view, targets.to(device), 1.0, memory)
+        terms["diversity"] = mode_seeking(view, latents)
+        terms["total"] = terms["total"] + self.diversity * terms["diversity"]
+        optimiser.zero_grad(set_to_none=True)
+        terms["total"].backward()
+        optimiser.step()
+        memory.remember()
+        return {name: value.detach() for name, value in terms.items()}
+
+    def _adapt(
+        self,
+        network: ImageGenerator,
+        latents: Tensor,
+        targets: Tensor,
+        temperature: float,
+        draws: torch.Generator,
+        progress: Progress,
+    ) -> list[tuple[int, dict[str, Tensor]]]:
+        """Move a shard's copy of the generator and its latents, in place, towards its own targets."""
+        latents.requires_grad_()
+        groups = [{"params": network.parameters()}, {"params": [latents], "lr": self.latent_learning_rate}]
+        optimiser = torch.optim.Adam(groups, lr=self.learning_rate, betas=self.betas)
+        records = []
+        for step in range(self.adaptation):
+            view = self.objective.view(self._draw(network, latents, targets), draws)
+            terms, _ = self.objective(view, targets, temperature, self._memory())
+            optimiser.zero_grad(set_to_none=True)
+            terms["total"].backward()
+            optimiser.step()
+            records.append((step, {name: value.detach() for name, value in terms.items()}))
+            progress(step + 1, self.adaptation + 1, {})
+        return records
+
+    def _draw(self, network: ImageGenerator, latents: Tensor, targets: Tensor) -> Tensor:
+        """Normalised canvases."""
+        with mixed_precision(self._dtype, self.teacher.device):
+            pixels = network(latents, targets)
+        black, white = self.teacher.valid_range(pixels.device)
+        return black + (white - black) * pixels
+
+    def _network(self) -> ImageGenerator:
+        canvas = (self.teacher.input_shape[0], *self.canvas_size)
+        return ImageGenerator(canvas, self.teacher.num_classes, self.latent, self.width).to(self.teacher.device)
+
+    def _snapshot_steps(self) -> set[int]:
+        """After how many steps a copy is kept: at equal distances over the second half, the last one included."""
+        return {self.steps - round(number * self.steps / 2 / self.snapshots) for number in range(self.snapshots)}
+
+    def _snapshot(self, draws: torch.Generator) -> ImageGenerator:
+        """A copy of one of the snapshots, at random."""
+        network = self._network()
+        network.load_state_dict(self._part(f"generator.{int(torch.randint(self.snapshots, (), generator=draws))}"))
+        return network.train()
+
+    def _memory(self) -> StatisticsMemory:
+        """The statistics at the end of learning, which no shard changes."""
+        calls = len([name for name in self._learned if name.startswith("memory.") and name.endswith(".mean")])
+        parts = [self._part(f"memory.{number}") for number in range(calls)]
+        device = self.teacher.device
+        return StatisticsMemory(self.memory, [(part["mean"].to(device), part["var"].to(device)) for part in parts])
+
+    def _part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors of one part of what was learned, by name."""
+        start = f"{prefix}."
+        return {name.removeprefix(start): tensor for name, tensor in self._learned.items() if name.startswith(start)}
+
+
+def _learning_state(
+    step: int,
+    network: ImageGenerator,
+    optimiser: torch.optim.Adam,
+    memory: StatisticsMemory,
+    kept: list[dict[str, Tensor]],
+    records: list[tuple[int, dict[str, Tensor]]],
+) -> dict[str, Any]:
+    """What continues learning at `step`."""
+    return {
+        "step": step,
+        "network": network.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "memory": memory.past,
+        "kept": list(kept),
+        "records": list(records),
+    }

@@ -1,0 +1,206 @@
+"""The synthesis loss: what a teacher says of one random window of a batch of canvases.
+
+Both engines go down this loss; one moves pixels, the other the weights of a generator.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from nas_core.precision import Precision
+from nas_core.registry import Spec
+from nas_core.synthesis.labels import LabelCalibration, soft_predictions
+from nas_core.synthesis.losses import (
+    mean_image_norm,
+    soft_cross_entropy,
+    statistics_distance,
+    total_variation_l1,
+    total_variation_l2,
+)
+from nas_core.synthesis.regional import cut, random_window, resized
+from nas_core.synthesis.statistics import LayerStatistics, ObservedTeacher
+from nas_core.teachers.teacher import Teacher
+
+
+class LossWeights(Spec):
+    """Weights of the synthesis loss; the defaults are those of Data-Free NAS (arXiv:2112.02086, public code).
+
+    Every term is per image or batch-size free (see `nas_core/synthesis/losses.py`), so a weight means the same
+    at every batch size. From the public codes' weights: multiply that of TV-L2 by the square root of their batch
+    size (1e-4 at a batch of 50 is 7.1e-4 here), and take all others as they are.
+    """
+
+    classification: float = Field(
+        default=1.0, ge=0, description="weight of the cross-entropy between targets and teacher"
+    )
+    batch_norm: float = Field(
+        default=0.01, ge=0, description="weight of the distance to the teacher's BatchNorm statistics"
+    )
+    first_batch_norm: float = Field(default=10.0, ge=0, description="factor on the first BatchNorm layer's distance")
+    total_variation: float = Field(
+        default=7.1e-4,
+        ge=0,
+        description="weight of TV-L2, root mean square over the batch (the paper's 1e-4 at its batch of 50)",
+    )
+    total_variation_l1: float = Field(default=0.0, ge=0, description="weight of TV-L1, the mean absolute difference")
+    l2: float = Field(default=1e-5, ge=0, description="weight of the mean L2 norm of an image")
+
+    @model_validator(mode="after")
+    def _some_loss(self) -> "LossWeights":
+        if not any(value for name, value in self if name != "first_batch_norm"):
+            raise ValueError("all weights are zero, so nothing would be optimised; give one of them a weight")
+        return self
+
+
+class StatisticsMemory:
+    """BatchNorm statistics of the batches so far: one batch need not look like the whole training set by itself.
+
+    Args:
+        momentum: Share of the past in a blend, in [0, 1); 0 remembers nothing.
+        past: (mean, variance) per BatchNorm call, as `past` gave them; none: the first batch makes the past.
+
+    Attributes:
+        past: What is remembered, detached.
+
+    Source:
+        The exponential mean of FastDFKD's feature hooks (arXiv:2112.04192, public code: 0.9).
+    """
+
+    def __init__(self, momentum: float, past: Sequence[tuple[Tensor, Tensor]] = ()) -> None:
+        self.momentum = momentum
+        self.past = list(past)
+        self._latest: list[tuple[Tensor, Tensor]] = []
+
+    def blended(self, statistics: Sequence[LayerStatistics]) -> list[LayerStatistics]:
+        """Momentum x past + (1 - momentum) x batch, with the batch's graph; the batch alone while there is no past."""
+        blends = list(statistics)
+        if self.past:
+            share = 1 - self.momentum
+            blends = [
+                replace(
+                    now,
+                    batch_mean=torch.lerp(mean, now.batch_mean, share),
+                    batch_var=torch.lerp(var, now.batch_var, share),
+                )
+                for now, (mean, var) in zip(statistics, self.past, strict=True)
+            ]
+        self._latest = [(blend.batch_mean.detach(), blend.batch_var.detach()) for blend in blends]
+        return blends
+
+    def remember(self) -> None:
+        """Make the latest blend the past."""
+        self.past = self._latest
+
+
+class Objective:
+    """How a teacher judges batches of canvases through random windows.
+
+    Args:
+        teacher: The frozen teacher, on the device where the work happens.
+        losses: Weights of the loss terms.
+        min_scale: Smallest area of a window as a share of the teacher's input, in (0, 1]; see `random_window`.
+        precision: Arithmetic of the teacher; images and losses are float32 in any case.
+
+    Source:
+        Data-Free NAS, arXiv:2112.02086; DeepInversion, arXiv:1912.08795.
+    """
+
+    def __init__(
+        self, teacher: Teacher, losses: LossWeights, *, min_scale: float = 1.0, precision: Precision = "auto"
+    ) -> None:
+        self.teacher, self.losses, self.min_scale = teacher, losses, min_scale
+        self._observed = ObservedTeacher(teacher, precision)
+
+    def view(
+        self,
+        canvas: Float[Tensor, "batch channels canvas_height canvas_width"],
+        draws: torch.Generator,
+        divisor: int = 1,
+    ) -> Float[Tensor, "batch channels height width"]:
+        """One random window of the canvases, the same for all, as the teacher sees it.
+
+        Args:
+            canvas: Normalised images, at least as large as the teacher's input.
+            draws: Source of offset and flip.
+            divisor: The canvas is averaged over squares of this many pixels a side first.
+        """
+        shrunk = avg_pool2d(canvas, divisor) if divisor > 1 else canvas
+        canvas_height, canvas_width = shrunk.shape[2:]
+        height, width = (side // divisor for side in self.teacher.input_shape[1:])
+        window = random_window(
+            (canvas_height, canvas_width),
+            (height, width),
+            may_flip=self.teacher.flip_invariant,
+            generator=draws,
+            min_scale=self.min_scale,
+        )
+        return resized(cut(shrunk, window), (height, width))
+
+    def __call__(
+        self,
+        view: Float[Tensor, "batch channels height width"],
+        targets: Float[Tensor, "batch classes"],
+        temperature: float,
+        memory: StatisticsMemory | None = None,
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "batch classes"]]:
+        """Judge a view.
+
+        Args:
+            view: What `view` returned.
+            targets: Class probabilities of each image.
+            temperature: Temperature of the targets; the class loss is multiplied by its square.
+            memory: Statistics of earlier batches, which this one complements; none: the batch stands for all.
+
+        Returns:
+            The weighted loss as "total" beside its unweighted terms, with a graph to the view, and the logits.
+        """
+        logits, statistics = self._observed(view)
+        if memory is not None:
+            statistics = memory.blended(statistics)
+        terms = {
+            "classification": soft_cross_entropy(logits / temperature, targets).mean(),
+            "batch_norm": self._batch_norm(statistics, view),
+            "total_variation": total_variation_l2(view),
+            "total_variation_l1": total_variation_l1(view),
+            "l2": mean_image_norm(view),
+        }
+        weights = self.losses.model_dump()
+        # The gradient of a softmax at a temperature shrinks with its square; without this the priors win.
+        weights["classification"] *= temperature**2
+        # Terms of weight zero are recorded, but no time is spent on their gradient.
+        total = torch.stack([weights[name] * value for name, value in terms.items() if weights[name]]).sum()
+        return {"total": total} | terms, logits
+
+    @torch.no_grad()
+    def soft_labels(
+        self,
+        canvas: Float[Tensor, "batch channels canvas_height canvas_width"],
+        last_logits: Float[Tensor, "batch classes"],
+        labels: LabelCalibration,
+        draws: torch.Generator,
+    ) -> Float[Tensor, "batch classes"]:
+        """The next round's targets, rows summing to 1; see `LabelCalibration`.
+
+        Args:
+            canvas: The finished images, normalised.
+            last_logits: What the teacher said of the last window that was optimised.
+            labels: How to make labels of them.
+            draws: Source of new windows.
+        """
+        if labels.windows == 1:
+            return soft_predictions(last_logits, labels.temperature)
+        logits = [self.teacher.logits(self.view(canvas, draws)) for _ in range(labels.windows)]
+        return torch.stack([soft_predictions(window, labels.temperature) for window in logits]).mean(dim=0)
+
+    def _batch_norm(self, statistics: Sequence[LayerStatistics], view: Tensor) -> Tensor:
+        """Sum of the layers' distances, the first one's multiplied."""
+        if not statistics:
+            return view.new_zeros(())
+        distances = [statistics_distance(s.batch_mean, s.batch_var, s.running_mean, s.running_var) for s in statistics]
+        distances[0] = distances[0] * self.losses.first_batch_norm
+        return torch.stack(distances).sum()

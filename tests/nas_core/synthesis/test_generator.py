@@ -1,0 +1,231 @@
+"""The generator engine learns once, draws shards that need nothing of each other, and resumes to the same bytes."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from nas_core.checkpoint import Checkpoint
+from nas_core.seeding import generator
+from nas_core.synthesis.build import build_engine
+from nas_core.synthesis.config import SynthesisConfig
+from nas_core.synthesis.generator import GeneratorSpec, GeneratorSynthesis
+from nas_core.synthesis.generator_network import ImageGenerator
+from nas_core.synthesis.labels import LabelCalibration, one_hot
+from nas_core.synthesis.losses import mode_seeking
+from nas_core.synthesis.objective import LossWeights, StatisticsMemory
+from nas_core.synthesis.pixels import PixelSpec, PixelStage
+from nas_core.synthesis.statistics import LayerStatistics
+from nas_core.teachers.teacher import Teacher
+
+TARGETS = one_hot(torch.tensor([0, 1, 0, 1, 1, 0, 0, 1]), 2)
+BOTH = torch.arange(2)
+# For two classes of one feature; the defaults are for teachers with many layers.
+LOSSES = {"losses": LossWeights(classification=2, batch_norm=0.1, total_variation=0), "diversity": 0.05}
+
+
+class Halves(nn.Module):
+    """Tells images that are brighter above from images that are brighter below."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.scale = nn.Parameter(torch.tensor(4.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        above, below = x[:, 0, :4].mean((1, 2)), x[:, 0, 4:].mean((1, 2))
+        return self.scale * torch.stack([above - below, below - above], dim=1)
+
+
+def halves() -> Teacher:
+    return Teacher(Halves(), (1, 8, 8), (0.5,), (0.25,), ("above", "below"))
+
+
+def engine(**changes) -> GeneratorSynthesis:
+    spec = GeneratorSpec(
+        **(
+            {"steps": 40, "snapshots": 2, "warmup": 2, "latent": 8, "width": 4, "learning_rate": 0.02}
+            | LOSSES
+            | changes
+        )
+    )
+    config = SynthesisConfig(canvas=(8, 10), batch_size=8, engine=spec, labels=LabelCalibration(windows=1))
+    built = build_engine(halves(), config)
+    assert isinstance(built, GeneratorSynthesis)
+    return built
+
+
+def learned_engine(**changes) -> GeneratorSynthesis:
+    made = engine(**changes)
+    made.load(made.learn(BOTH, 16, 0, Checkpoint())[0])
+    return made
+
+
+def test_images_are_of_their_class_and_differ_within_it():
+    images = learned_engine(steps=150, warmup=5).make(TARGETS, generator(0, "test"))
+    brightness = images.canvases.float()
+    above, below = brightness[:, 0, :4].mean((1, 2)), brightness[:, 0, 4:].mean((1, 2))
+    assert torch.equal(above > below, TARGETS[:, 0] > 0)
+    assert torch.equal(images.soft_labels.argmax(1), TARGETS.argmax(1))
+    same_class = images.canvases[TARGETS[:, 0] > 0].flatten(1)
+    assert len(same_class.unique(dim=0)) == len(same_class)
+
+
+def test_learning_goes_down_the_loss():
+    _, records = engine().learn(BOTH, 16, 0, Checkpoint())
+    assert records[0]["step"] == 0
+    assert records[-1]["step"] == 39
+    assert records[-1]["classification"] < 0.5 * records[0]["classification"]
+    assert {"total", "classification", "batch_norm", "diversity"} <= records[0].keys()
+
+
+def test_a_shard_needs_no_other_shard_and_leaves_nothing_behind():
+    """Shard 1 after shard 0 has the bytes of shard 1 alone, although each adapts the generator."""
+    one = learned_engine(adaptation=3)
+    one.make(TARGETS, generator(0, "shard", 0))
+    after = one.make(TARGETS, generator(0, "shard", 1))
+    alone = learned_engine(adaptation=3).make(TARGETS, generator(0, "shard", 1))
+    assert torch.equal(after.canvases, alone.canvases)
+    assert torch.equal(after.soft_labels, alone.soft_labels)
+    other = one.make(TARGETS, generator(1, "shard", 1))
+    assert not torch.equal(after.canvases, other.canvases)
+
+
+def test_adaptation_brings_soft_targets_nearer():
+    """Targets of 60 : 40, which no batch of learning asked for."""
+    targets = torch.tensor([[0.6, 0.4]] * 8)
+    drawn = learned_engine().make(targets, generator(0, "test"))
+    adapted = learned_engine(adaptation=30).make(targets, generator(0, "test"))
+    assert (adapted.soft_labels - targets).abs().mean() < 0.5 * (drawn.soft_labels - targets).abs().mean()
+    assert [record["step"] for record in adapted.history] == list(range(31))
+
+
+def test_refinement_goes_on_from_the_drawn_canvases():
+    """Pixel steps of almost no length leave the drawing as it is."""
+    drawn = learned_engine().make(TARGETS, generator(0, "test"))
+    still = PixelSpec(stages=(PixelStage(iterations=3),), warmup=0, learning_rate=1e-9)
+    refined = learned_engine(refinement=still).make(TARGETS, generator(0, "test"))
+    assert torch.equal(refined.canvases, drawn.canvases)
+    moving = PixelSpec(stages=(PixelStage(iterations=3),), warmup=0, learning_rate=0.1)
+    assert not torch.equal(
+        learned_engine(refinement=moving).make(TARGETS, generator(0, "test")).canvases, drawn.canvases
+    )
+
+
+class Interruption(Exception):  # noqa: N818 - not an error
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [1, 21, 39])
+def test_interrupted_learning_ends_with_the_same_bytes(stop_at):
+    """The snapshots are of steps 30 and 40, the interruption is before, between and after others."""
+    saved = []
+
+    def stop(done, *_):
+        if done == stop_at:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        engine().learn(BOTH, 16, 0, Checkpoint(save=lambda state: saved.append(_copied(state)), seconds=0.0), stop)
+    resumed, records = engine().learn(BOTH, 16, 0, Checkpoint(state=saved[-1]))
+    straight, expected = engine().learn(BOTH, 16, 0, Checkpoint())
+    assert saved[-1]["step"] == stop_at
+    assert resumed.keys() == straight.keys()
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+    assert records == expected
+
+
+def _copied(state):
+    """As a checkpoint file holds it: later changes of the run's tensors do not reach it."""
+    import copy
+
+    return copy.deepcopy(state)
+
+
+def test_only_chosen_classes_are_learned():
+    seen = []
+
+    class Watching(GeneratorSynthesis):
+        def _descend(self, network, optimiser, targets, draws, memory):
+            seen.append(targets)
+            return super()._descend(network, optimiser, targets, draws, memory)
+
+    made = engine(steps=4, snapshots=1)
+    made.__class__ = Watching
+    made.learn(torch.tensor([1]), 6, 0, Checkpoint())
+    assert all(torch.equal(targets, one_hot(torch.ones(6, dtype=torch.long), 2)) for targets in seen)
+    assert len(seen) == 4
+
+
+@settings(max_examples=25, deadline=None)
+@given(channels=st.integers(1, 3), height=st.integers(2, 80), width=st.integers(2, 80), classes=st.integers(1, 12))
+def test_a_generator_draws_canvases_of_any_size_in_the_valid_range(channels, height, width, classes):
+    network = ImageGenerator((channels, height, width), classes, latent=4, width=2)
+    images = network(torch.randn(3, 4), torch.full((3, classes), 1 / classes))
+    assert images.shape == (3, channels, height, width)
+    assert 0 <= images.min() <= images.max() <= 1
+    assert min(network.start[1:]) < 2 * max(8, math.ceil(min(height, width) / 2))
+
+
+def test_the_memory_blends_the_past_with_the_batch():
+    """0.9 x 1 + 0.1 x 2 = 1.1; the gradient to the batch is the batch's share."""
+    past = [(torch.ones(1), torch.ones(1))]
+    mean = torch.full((1,), 2.0, requires_grad=True)
+    now = LayerStatistics(mean, torch.ones(1), torch.zeros(1), torch.ones(1))
+    memory = StatisticsMemory(0.9, past)
+    (blend,) = memory.blended([now])
+    torch.testing.assert_close(blend.batch_mean, torch.tensor([1.1]))
+    torch.testing.assert_close(torch.autograd.grad(blend.batch_mean.sum(), mean)[0], torch.tensor([0.1]))
+    assert memory.past == past
+    memory.remember()
+    torch.testing.assert_close(memory.past[0][0], torch.tensor([1.1]))
+
+
+def test_without_a_past_the_batch_stands_alone():
+    now = LayerStatistics(torch.full((1,), 2.0), torch.ones(1), torch.zeros(1), torch.ones(1))
+    assert StatisticsMemory(0.9).blended([now]) == [now]
+
+
+def test_mode_seeking_is_the_ratio_of_differences():
+    """Latents 2 apart, images 0.5 apart: 4. Images that are alike: far larger."""
+    latents = torch.tensor([[0.0], [2.0]])
+    images = torch.tensor([0.0, 0.5]).reshape(2, 1, 1, 1)
+    torch.testing.assert_close(mode_seeking(images, latents), torch.tensor(4.0), rtol=1e-4, atol=0)
+    assert mode_seeking(torch.zeros(2, 1, 1, 1), latents) > 1e4
+
+
+def test_statistics_of_no_layer_are_no_obstacle():
+    """Prior-only synthesis: a teacher without BatchNorm."""
+    bare = dataclasses.replace(halves(), module=nn.Sequential(nn.Flatten(), nn.Linear(64, 2)))
+    spec = GeneratorSpec(steps=2, snapshots=1, warmup=0, latent=4, width=2, losses=LossWeights(batch_norm=0))
+    made = build_engine(bare, SynthesisConfig(canvas=(8, 8), engine=spec))
+    made.load(made.learn(BOTH, 4, 0, Checkpoint())[0])
+    assert made.make(TARGETS, generator(0, "test")).history[0]["batch_norm"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"warmup": 40}, "warmup = 40 must be smaller than steps = 40"),
+        ({"snapshots": 21}, "snapshots = 21 must be at most half of steps = 40"),
+        ({"betas": (0.5, 1.0)}, "must each be at least 0 and below 1"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        engine(**changes)
+
+
+def test_a_warm_start_from_canvases_is_refused():
+    with pytest.raises(ValidationError, match=r"labels\.start = canvas needs the engine 'pixels'"):
+        SynthesisConfig(engine=GeneratorSpec(), labels=LabelCalibration(start="canvas"))
+
+
+def test_an_engine_may_be_given_by_its_name_alone():
+    assert SynthesisConfig.model_validate({"engine": "generator"}).engine == GeneratorSpec()

@@ -1,21 +1,24 @@
-"""What synthetic images teach: accuracy on real images of a fresh student, per data set of equal size.
+"""What synthetic images teach: accuracy on real images of a fresh student, at equal size or equal time of synthesis.
 
     python -m benchmarks.synthesis_quality --weights resnet20.safetensors --images cifar10_jpeg.tar.gz --json out.json
+    python -m benchmarks.synthesis_quality ... --rows ours generator --minutes 10
 
-Every data set holds the same number of images; a fresh ResNet-20 learns from the teacher on it for the same number of
-steps, and is then judged on real test images. Real images enter that last figure, and the row "real" (an upper
-bound), which is there for comparison only. Rows that the JSON file already has are not computed again, so an
-interrupted benchmark continues.
+Every data set holds the same number of images, or takes the same wall time; a fresh ResNet-20 learns from the teacher
+on it for the same number of steps, and is then judged on real test images. Real images enter that last figure, and
+the row "real" (an upper bound), which is there for comparison only. Rows that the JSON file already has are not
+computed again, so an interrupted benchmark continues.
 """
 
 import argparse
 import importlib.metadata
 import io
+import itertools
 import json
 import os
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -27,13 +30,18 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from nas_core.checkpoint import Checkpoint
+from nas_core.checkpoint import Checkpoint, Progress
 from nas_core.evaluation.accuracy import top1
 from nas_core.evaluation.dataset_quality import dataset_quality
 from nas_core.seeding import generator
-from nas_core.synthesis.config import LabelCalibration, LossWeights, PixelStage
-from nas_core.synthesis.labels import one_hot, shard_classes
-from nas_core.synthesis.pixels import PixelSynthesis
+from nas_core.synthesis.build import build_engine
+from nas_core.synthesis.config import SynthesisConfig
+from nas_core.synthesis.engine import SynthesisEngine
+from nas_core.synthesis.generator import GeneratorSpec
+from nas_core.synthesis.labels import LabelCalibration, one_hot, shard_classes
+from nas_core.synthesis.objective import LossWeights
+from nas_core.synthesis.pixels import PixelSpec, PixelStage
+from nas_core.synthesis.shard import ShardImages
 from nas_core.teachers import Teacher, teachers
 from nas_core.teachers.networks import resnet20
 from nas_core.teachers.reference import ReferenceSpec
@@ -44,8 +52,10 @@ from nas_core.training.retraining import retrain
 Canvases = UInt8[Tensor, "images channels height width"]
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-SHARD = 128
+SHARD = {"pixels": 128, "generator": 256}
 STUDENT_BATCH = 128
+MOST_IMAGES = 51_200  # of an engine that could draw for ever
+JUDGED = 2048  # images that the data-free measures look at
 PAPER_LABELS = LabelCalibration(temperature=1.0, windows=1, start="noise")
 # Of the prototype that the project started from; the same for all rows, so that rows differ in one thing each.
 LOSSES = LossWeights(batch_norm=1.0, total_variation=1e-3)
@@ -55,6 +65,7 @@ ROWS = {
     "regional": "and regional update: windows of a canvas of 36 x 36",
     "recursive": "and recursive labels, as in the paper: half of the images in each of two rounds, temperature 1",
     "ours": "our default labels: temperature 4, mean over 8 windows",
+    "generator": "the generator engine with its defaults",
     "real": "real training images: upper bound",
 }
 
@@ -67,7 +78,8 @@ def main() -> None:
     done: list[dict[str, Any]] = json.loads(arguments.json.read_text())["rows"] if arguments.json.exists() else []
     for seed in arguments.seeds:
         for name in arguments.rows:
-            if any((row["set"], row["seed"]) == (name, seed) for row in done):
+            wanted = (name, seed, arguments.minutes, arguments.steps)
+            if any((row["set"], row["seed"], row["minutes"], row["steps"]) == wanted for row in done):
                 continue
             row = measure(name, seed, teacher, test, arguments)
             print(json.dumps(row), flush=True)
@@ -85,6 +97,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--count", type=int, default=1024, help="images per data set, a multiple of 256")
+    parser.add_argument("--minutes", type=float, help="wall time of synthesis per data set, instead of --count")
+    parser.add_argument("--grids", type=Path, help="folder for a picture of each data set")
     parser.add_argument("--iterations", type=int, default=400, help="optimisation steps per round")
     parser.add_argument("--steps", type=int, default=1200, help="distillation steps of 128 images")
     parser.add_argument("--test-images", type=int, default=10_000, help="real images that judge the student")
@@ -98,7 +112,10 @@ def measure(
     started = time.monotonic()
     canvases, targets = make_set(name, seed, teacher, arguments)
     synthesis_seconds = time.monotonic() - started
-    quality = dataset_quality(canvases, targets, teacher, generator(seed, "quality"))
+    sample = torch.randperm(len(canvases), generator=generator(seed, "benchmark.sample"))[:JUDGED]
+    quality = dataset_quality(canvases[sample], targets[sample], teacher, generator(seed, "quality"))
+    if arguments.grids:
+        save_grid(canvases[sample], targets[sample], arguments.grids / f"{name}-{len(canvases)}-seed{seed}.png")
     started = time.monotonic()
     student = distil(canvases, teacher, seed, arguments.steps)
     distillation_seconds = time.monotonic() - started
@@ -110,7 +127,7 @@ def measure(
         "synthesis_seconds": round(synthesis_seconds, 1),
         "distillation_seconds": round(distillation_seconds, 1),
         "quality": quality.figures(),
-        "iterations": arguments.iterations,
+        "minutes": arguments.minutes,
         "steps": arguments.steps,
     }
 
@@ -125,51 +142,98 @@ def make_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespa
         noise = torch.randn(count, *teacher.input_shape, generator=generator(seed, "benchmark.noise"))
         classes = torch.arange(count) % len(CLASSES)
         return teacher.to_bytes(noise), one_hot(classes, len(CLASSES))
-    size = (32, 32) if name == "textbook" else (36, 36)
-    labels = LabelCalibration() if name == "ours" else PAPER_LABELS
-    rounds = 2 if name in ("recursive", "ours") else 1
-    engine = PixelSynthesis(
-        teacher,
-        canvas_size=size,
-        labels=labels,
-        stages=(PixelStage(iterations=arguments.iterations),),
-        min_scale=1.0,
-        learning_rate=0.1,
-        warmup=arguments.iterations // 10,
-        betas=(0.5, 0.9),
-        losses=LOSSES,
-    )
-    return synthesise(engine, seed, rounds, count // rounds // SHARD)
-
-
-def synthesise(engine: PixelSynthesis, seed: int, rounds: int, shards: int) -> tuple[Canvases, Tensor]:
-    """All rounds of all shards."""
+    started = time.monotonic()
+    config = settings(name, arguments, teacher)
+    engine = build_engine(teacher, config)
+    learned, _ = engine.learn(torch.arange(len(CLASSES)), config.batch_size, seed, Checkpoint(), bar("learn"))
+    engine.load(learned)
+    if arguments.minutes is None:
+        enough = count // config.rounds // config.batch_size
+    else:
+        enough = MOST_IMAGES // config.rounds // config.batch_size
     canvases, targets = [], []
-    for shard in tqdm(range(shards), desc="shards", disable=None):
-        asked = one_hot(shard_classes(seed, shard, SHARD, len(CLASSES)), len(CLASSES))
-        for round_ in range(rounds):
-            temperature = 1.0 if round_ == 0 else engine.labels.temperature
-            draws = generator(seed, "synthesis.noise", round_, shard)
-            images = engine.make(asked, draws, target_temperature=temperature)
+    for shard in itertools.count():
+        seconds = time.monotonic() - started
+        # The shard that comes last may end as much after the budget as before it.
+        over = arguments.minutes and shard and seconds * (1 + 0.5 / shard) > 60 * arguments.minutes
+        if shard == enough or over:
+            break
+        for images in shard_rounds(engine, config, seed, shard):
             canvases.append(images.canvases)
             targets.append(images.targets)
-            asked = images.soft_labels
     return torch.cat(canvases), torch.cat(targets)
+
+
+def settings(name: str, arguments: argparse.Namespace, teacher: Teacher) -> SynthesisConfig:
+    """The synthesis section of a row."""
+    if name == "generator":
+        engine: PixelSpec | GeneratorSpec = GeneratorSpec()
+        if arguments.minutes is not None:
+            engine = GeneratorSpec(steps=affordable_steps(engine, teacher, 60 * arguments.minutes))
+    else:
+        stage = PixelStage(iterations=arguments.iterations)
+        engine = PixelSpec(stages=(stage,), warmup=arguments.iterations // 10, losses=LOSSES)
+    return SynthesisConfig(
+        batch_size=SHARD[engine.name],
+        rounds=2 if name in ("recursive", "ours") else 1,
+        canvas=(32, 32) if name == "textbook" else (36, 36),
+        labels=PAPER_LABELS if name in ("regional", "recursive") else LabelCalibration(),
+        engine=engine,
+    )
+
+
+def affordable_steps(spec: GeneratorSpec, teacher: Teacher, seconds: float) -> int:
+    """Steps of learning that leave a tenth of the time for drawing, measured on this machine."""
+    trial = spec.model_copy(update={"steps": 12, "snapshots": 1, "warmup": 0})
+    times: list[float] = []
+    config = SynthesisConfig(batch_size=SHARD[spec.name], canvas=(36, 36), engine=trial)
+    build_engine(teacher, config).learn(
+        torch.arange(len(CLASSES)),
+        config.batch_size,
+        0,
+        Checkpoint(),
+        lambda *_: times.append(time.monotonic()),
+    )
+    return int(0.9 * seconds / ((times[-1] - times[1]) / (len(times) - 2)))
+
+
+def shard_rounds(engine: SynthesisEngine, config: SynthesisConfig, seed: int, shard: int) -> Iterator[ShardImages]:
+    """All rounds of one shard."""
+    asked = one_hot(shard_classes(seed, shard, config.batch_size, len(CLASSES)), len(CLASSES))
+    for round_ in range(config.rounds):
+        temperature = 1.0 if round_ == 0 else config.labels.temperature
+        draws = generator(seed, "synthesis.noise", round_, shard)
+        images = engine.make(asked, draws, target_temperature=temperature, progress=bar(f"shard {shard}"))
+        yield images
+        asked = images.soft_labels
+
+
+def save_grid(canvases: Canvases, targets: Tensor, path: Path) -> None:
+    """Ten images of each class, a column per class."""
+    columns = [canvases[targets.argmax(dim=1) == label][:10] for label in range(len(CLASSES))]
+    rows = torch.stack([torch.cat([column[i % len(column)] for column in columns], dim=2) for i in range(10)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(torch.cat(list(rows), dim=1).permute(1, 2, 0).numpy()).save(path)
+
+
+def bar(description: str) -> Progress:
+    """A progress bar on a terminal."""
+    shown = tqdm(desc=description, disable=None, leave=False)
+
+    def progress(done: int, total: int, figures: dict[str, float]) -> None:
+        shown.total = total
+        shown.set_postfix(figures, refresh=False)
+        shown.update(done - shown.n)
+
+    return progress
 
 
 def distil(canvases: Canvases, teacher: Teacher, seed: int, steps: int) -> torch.nn.Module:
     """A fresh ResNet-20, taught by the teacher on random windows of the images."""
     student = resnet20()
     data = SyntheticBatches(canvases, teacher, STUDENT_BATCH)
-    recipe = Recipe(epochs=steps // len(data), learning_rate=0.1, warmup_epochs=1, weight_decay=5e-4)
-    bar = tqdm(total=steps, desc="student", disable=None)
-
-    def progress(done: int, _: int, figures: dict[str, float]) -> None:
-        bar.set_postfix(figures, refresh=False)
-        bar.update(done - bar.n)
-
-    retrain(student, data, recipe, 4.0, seed, Checkpoint(), progress)
-    bar.close()
+    recipe = Recipe(epochs=max(2, round(steps / len(data))), learning_rate=0.1, warmup_epochs=1, weight_decay=5e-4)
+    retrain(student, data, recipe, 4.0, seed, Checkpoint(), bar("student"))
     return student
 
 
@@ -221,14 +285,25 @@ def environment() -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table: mean over seeds, with the standard deviation where there are several."""
-    lines = ["| data | student top-1 % | synthesis s | teacher top-1 on targets % | seeds |", "|---|---|---|---|---|"]
-    for name, description in ROWS.items():
-        found = [row for row in rows if row["set"] == name]
-        if found:
-            student = spread([100 * row["student_top1"] for row in found])
-            seconds = mean(row["synthesis_seconds"] for row in found)
-            seen = 100 * mean(row["quality"]["teacher_top1"] for row in found)
-            lines.append(f"| {name}: {description} | {student} | {seconds:.0f} | {seen:.1f} | {len(found)} |")
+    columns = ("data", "images", "synthesis s", "steps", "student top-1 %", "agreement %", "diversity", "BN distance")
+    lines = [f"| {' | '.join((*columns, 'seeds'))} |", "|---" * (len(columns) + 1) + "|"]
+    groups = {(row["set"], row["minutes"], row["steps"]): [] for row in rows}
+    for row in rows:
+        groups[row["set"], row["minutes"], row["steps"]].append(row)
+    for (name, _, steps), found in groups.items():
+        qualities = [row["quality"] for row in found]
+        cells = [
+            f"{name}: {ROWS[name]}",
+            f"{mean(row['images'] for row in found):.0f}",
+            f"{mean(row['synthesis_seconds'] for row in found):.0f}",
+            str(steps),
+            spread([100 * row["student_top1"] for row in found]),
+            f"{100 * mean(quality['teacher_top1'] for quality in qualities):.1f}",
+            f"{mean(quality['within_class_distance'] for quality in qualities):.3f}",
+            f"{mean(quality['batch_norm_distance'] for quality in qualities):.3f}",
+            str(len(found)),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

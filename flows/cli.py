@@ -96,14 +96,17 @@ def report(directory: Directory) -> None:
 
 
 @app.command(name="list")
-def list_(kind: Annotated[str, typer.Argument(metavar="spaces|strategies|teachers|data", help="what to list")]) -> None:
+def list_(
+    kind: Annotated[str, typer.Argument(metavar="spaces|strategies|teachers|engines|data", help="what to list")],
+) -> None:
     """List what a config can choose by name."""
     from nas_core.evaluation.data import data_sources
     from nas_core.search_spaces import spaces
     from nas_core.strategies import strategies
+    from nas_core.synthesis.config import engines
     from nas_core.teachers import teachers
 
-    known = {"spaces": spaces, "strategies": strategies, "teachers": teachers, "data": data_sources}
+    known = {"spaces": spaces, "strategies": strategies, "teachers": teachers, "engines": engines, "data": data_sources}
     if kind not in known:
         fail(f"there is no list of '{kind}'; choose from {', '.join(known)}", code=2)
     described = known[kind].describe()

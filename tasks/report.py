@@ -69,6 +69,7 @@ def progress_table(run: Run) -> str:
     synthesis = run.config.synthesis
     expected = {
         "noise": 1,
+        "learn": int(synthesis.engine.learns),
         "synthesis": synthesis.rounds * synthesis.shards,
         "dataset": 1,
         "search": 1,
@@ -78,6 +79,8 @@ def progress_table(run: Run) -> str:
     }
     lines = [f"{run.config.name} in {run.directory}", f"{'stage':<10}  {'done':>9}  {'seconds':>8}"]
     for name, total in expected.items():
+        if total == 0:
+            continue
         manifests = stage_manifests(run, name)
         seconds = sum(manifest.seconds for manifest in manifests)
         lines.append(f"{name:<10}  {f'{len(manifests)}/{total}':>9}  {seconds:>8.1f}")
@@ -112,6 +115,7 @@ def _results(run: Run) -> dict[str, Any]:
     config, figures = run.config, read_json(run.layout.evaluation)
     manifests = {name: stage_manifests(run, name) for name in ("dataset", *TIMED_STAGES)}
     timings = {key: sum(m.seconds for m in manifests[name]) for name, key in TIMED_STAGES.items()}
+    timings["synthesis"] += sum(m.seconds for m in stage_manifests(run, "learn"))
     return {
         "name": config.name,
         "seed": config.seed,
@@ -165,6 +169,9 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
         target_prediction=_target_prediction(images, teacher, run.config.seed),
         class_affinity=_class_affinity(images),
         synthesis_history=_synthesis_history(run),
+        learning_history=[
+            record for m in stage_manifests(run, "learn") for record in read_json(run.layout.records(m.piece))
+        ],
         slots=space.slots,
         architecture=space.parse(found["architecture"]),
         search_training=found["training"],

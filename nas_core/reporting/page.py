@@ -77,7 +77,15 @@ def _picture(figure: Figure, alt: str, caption: str, wide: bool = False) -> Pict
 
 def _images(records: RunRecords) -> Section:
     pictures = [_grid_picture(records), _prediction_picture(records)]
-    if records.synthesis_history:
+    if records.learning_history:
+        pictures.append(
+            _picture(
+                record_curves(records.learning_history, "step"),
+                "Loss terms while the generator learned",
+                "The generator's learning, before the shards: the weighted total and its terms before weighting.",
+            )
+        )
+    if len({record["step"] for record in records.synthesis_history}) > 1:
         pictures.append(
             _picture(
                 synthesis_curves(records.synthesis_history),

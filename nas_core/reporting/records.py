@@ -29,6 +29,8 @@ class RunRecords:
         class_affinity: The classes that the soft labels of the last round join; see `class_affinity`.
         synthesis_history: {"round", "shard", "step", "total", "classification", "batch_norm", "total_variation",
             "total_variation_l1", "l2"}: the weighted total and its unweighted terms.
+        learning_history: The same while an engine learned what its shards share: {"step", "total", ...}; empty for one
+            that learns nothing.
         slots: The choices of the search space.
         architecture: The found architecture, one operation per slot.
         search_training: Supernet training, one record per epoch: {"epoch", "loss", ...}.
@@ -48,6 +50,7 @@ class RunRecords:
     synthesis_history: Sequence[Mapping[str, Any]]
     slots: Sequence[Slot]
     architecture: Architecture
+    learning_history: Sequence[Mapping[str, Any]] = ()
     search_training: Sequence[Mapping[str, Any]] = ()
     search_curve: Sequence[Mapping[str, Any]] = ()
     search_candidates: Sequence[Mapping[str, Any]] = ()

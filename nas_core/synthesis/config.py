@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from nas_core.registry import Spec
-from nas_core.synthesis.engine import engines
+from nas_core.synthesis.engine import engines as engines
 from nas_core.synthesis.generator import GeneratorSpec
 from nas_core.synthesis.labels import LabelCalibration
 from nas_core.synthesis.pixels import PixelSpec

@@ -48,7 +48,7 @@ class GeneratorSpec(Spec):
     )
     latent: int = Field(default=256, ge=1, le=65536, description="length of a latent vector")
     width: int = Field(default=64, ge=2, le=4096, description="channels of the generator at half resolution")
-    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of Adam for the generator")
+    learning_rate: float = Field(default=5e-3, gt=0, description="peak learning rate of Adam for the generator")
     latent_learning_rate: float = Field(
         default=1e-2, gt=0, description="learning rate of Adam for the latent vectors of a shard"
     )
@@ -62,7 +62,7 @@ class GeneratorSpec(Spec):
         default=0.9, ge=0, lt=1, description="share of earlier batches in the BatchNorm statistics that are matched"
     )
     diversity: float = Field(
-        default=2.0, ge=0, description="weight of the mode-seeking loss: images of one class must differ"
+        default=5.0, ge=0, description="weight of the mode-seeking loss: images of one class must differ"
     )
     losses: LossWeights = Field(
         default_factory=lambda: LossWeights(

@@ -107,6 +107,7 @@ def test_validate_accepts_the_demo(monkeypatch, capsys):
     [
         ("spaces", {"nasbench201"}),
         ("strategies", {"darts", "spos"}),
+        ("engines", {"pixels", "generator"}),
         ("teachers", {"checkpoint", "reference", "torchvision"}),
     ],
 )

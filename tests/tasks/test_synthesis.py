@@ -8,7 +8,7 @@ import pytest
 from flows.config_file import read_config
 from storage.dataset import SyntheticStore
 from tasks.run import Run
-from tasks.synthesis import initialise_noise, synthesize
+from tasks.synthesis import initialise_noise, learn_engine, synthesize
 
 PROJECT = Path(__file__).parents[2]
 SMALL = (
@@ -54,3 +54,25 @@ def test_a_round_starts_from_noise_or_from_the_canvases_before(tmp_path: Path, s
     )  # fmt: skip
     store = synthesised(tmp_path / "run", *settings)
     assert np.array_equal(store.read(1, 0, "canvases"), store.read(0, 0, "canvases")) is same
+
+
+GENERATOR = "synthesis.engine={name: generator, steps: 6, snapshots: 2, warmup: 1, latent: 8, width: 4}"
+
+
+def test_shards_of_the_generator_are_drawn_by_what_was_learned(tmp_path: Path):
+    """Learned again, the artifact and the shards have the same digests; with another seed, others."""
+    digests = []
+    for name, seed in (("one", 0), ("two", 0), ("other", 1)):
+        config = read_config(PROJECT / "configs" / "digits.yaml", (*SMALL, GENERATOR, f"seed={seed}"))
+        run = Run(directory=str(tmp_path / name), config=config, fingerprint="f")
+        (tmp_path / name).mkdir()
+        noise = initialise_noise.work(run, "noise", "key")
+        learned = learn_engine.work(run, "learn", "key", noise)
+        assert learned.figures["step"] == 5
+        assert learned.files[0] == run.layout.learned
+        shards = [
+            synthesize.work(run, f"synthesis-{number}", "key", learned, round=number, shard=0) for number in (0, 1)
+        ]
+        digests.append((learned.digest, *(shard.digest for shard in shards)))
+    assert digests[0] == digests[1]
+    assert not set(digests[0]) & set(digests[2])

@@ -12,7 +12,6 @@ computed again, so an interrupted benchmark continues.
 import argparse
 import importlib.metadata
 import io
-import itertools
 import json
 import os
 import sys
@@ -152,11 +151,12 @@ def make_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespa
     else:
         enough = MOST_IMAGES // config.rounds // config.batch_size
     canvases, targets = [], []
-    for shard in itertools.count():
-        seconds = time.monotonic() - started
+    drawing = time.monotonic()
+    for shard in range(enough):
+        now = time.monotonic()
         # The shard that comes last may end as much after the budget as before it.
-        over = arguments.minutes and shard and seconds * (1 + 0.5 / shard) > 60 * arguments.minutes
-        if shard == enough or over:
+        half = (now - drawing) / shard / 2 if shard else 0.0
+        if arguments.minutes is not None and shard and now - started + half > 60 * arguments.minutes:
             break
         for images in shard_rounds(engine, config, seed, shard):
             canvases.append(images.canvases)

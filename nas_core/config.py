@@ -64,6 +64,11 @@ class EvaluationConfig(Spec):
         description="share of the synthetic images kept out of search and retraining for agreement",
     )
     batch_size: int = Field(default=256, ge=1, description="images per batch")
+    verifier: TeacherSpec | None = Field(
+        default=None,
+        description="another pretrained classifier of the same classes, which judges the images and enters nothing "
+        "else; none: the teacher alone judges them",
+    )
     data: DataSpec | None = Field(
         default=None,
         description="labelled real images for the final top-1 of teacher and student; none: data-free figures only",

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import json
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from nas_core.config import RunConfig, flatten
 from nas_core.device import resolve_device
 from nas_core.errors import InputError
 from nas_core.evaluation.data import data_sources
+from nas_core.evaluation.dataset_quality import check_verifier
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.strategies.budget import check_budget
 from nas_core.synthesis.build import check_synthesis
@@ -45,7 +47,11 @@ class Run(BaseModel):
 
     def teacher(self) -> Teacher:
         """The teacher on the run's device."""
-        return _load_teacher(self.config.model_dump_json())
+        return _load(self.config.teacher.model_dump_json(), self.config.device)
+
+    def verifier(self) -> Teacher | None:
+        """The other classifier that judges the images, on the run's device."""
+        return load_verifier(self.config)
 
     def space(self) -> SearchSpace:
         """The search space for the teacher's images and classes."""
@@ -67,7 +73,10 @@ def preflight(config: RunConfig) -> str:
         InputError: With one sentence about the first thing that is wrong.
     """
     resolve_device(config.device)
-    teacher = _load_teacher(config.model_dump_json())
+    teacher = _load(config.teacher.model_dump_json(), config.device)
+    verifier = load_verifier(config)
+    if verifier is not None:
+        check_verifier(verifier, teacher)
     check_synthesis(teacher, config.synthesis)
     check_budget(build_space(config, teacher), config.search.max_macs)
     if config.evaluation.data is not None:
@@ -160,7 +169,14 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 
+def load_verifier(config: RunConfig) -> Teacher | None:
+    """The verifier that a config names, on the run's device."""
+    named = config.evaluation.verifier
+    return None if named is None else _load(named.model_dump_json(), config.device)
+
+
 @functools.lru_cache(maxsize=4)
-def _load_teacher(config_json: str) -> Teacher:
-    config = RunConfig.model_validate_json(config_json)
-    return teachers.build(config.teacher).to(resolve_device(config.device))
+def _load(spec_json: str, device: str) -> Teacher:
+    values = json.loads(spec_json)
+    spec = teachers.spec(values["name"]).model_validate(values)
+    return teachers.build(spec).to(resolve_device(device))

@@ -93,7 +93,7 @@ def synthesize(run: Run, piece: str, key: str, _previous: Manifest, *, round: in
     )
 
 
-@stage("dataset", version=2)
+@stage("dataset", version=3, sections=("evaluation.verifier",))
 def commit_dataset(run: Run, piece: str, _key: str, shard_rounds: list[Manifest]) -> Product:
     """Read every shard-round back, judge the images, and record in the dataset where they come from."""
     store = SyntheticStore.open(run.layout.dataset)
@@ -133,7 +133,9 @@ def _quality(run: Run) -> DatasetQuality:
     images = SyntheticImages(run.layout.dataset)
     draws = generator(run.config.seed, "quality")
     sample = torch.randperm(len(images), generator=draws)[:JUDGED_IMAGES]
-    quality = dataset_quality(images.canvases[sample], images.targets[sample], run.teacher(), draws)
+    quality = dataset_quality(
+        images.canvases[sample], images.targets[sample], run.teacher(), draws, verifier=run.verifier()
+    )
     create_table_artifact(
         [{"measure": name, "value": value} for name, value in quality_rows(quality.figures())],
         key=f"dfnas-{run.config.name}-quality",

@@ -16,7 +16,9 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from nas_core.errors import InputError
 from nas_core.synthesis.labels import entropy, top1_drift, top_overlap
+from nas_core.synthesis.regional import resized
 from nas_core.teachers.teacher import Teacher
 from nas_core.training.batches import SyntheticBatches
 
@@ -31,6 +33,10 @@ class DatasetQuality:
     Attributes:
         images: How many images were judged.
         teacher_top1: Share of images whose likeliest class, to the teacher, is the target's, in [0, 1].
+        rarest_class: Of the classes asked for, the least seen: how many images the teacher takes for it, as a share of
+            those asked for it, >= 0. Below 0.5 a class is under-represented.
+        verifier_top1: Like `teacher_top1`, of another network that had no part in making the images; None without
+            one. A high teacher and a low verifier mean adversarial noise.
         confidence: Mean of the teacher's largest probability, in [0, 1].
         entropy: Mean entropy of the teacher's predictions, in nats.
         top5_overlap: Mean share of the target's five likeliest classes that are among the prediction's, in [0, 1];
@@ -46,6 +52,8 @@ class DatasetQuality:
 
     images: int
     teacher_top1: float
+    rarest_class: float
+    verifier_top1: float | None
     confidence: float
     entropy: float
     top5_overlap: float | None
@@ -71,8 +79,9 @@ def dataset_quality(
     teacher: Teacher,
     generator: torch.Generator,
     batch_size: int = 64,
+    verifier: Teacher | None = None,
 ) -> DatasetQuality:
-    """Judge images by their teacher.
+    """Judge images by their teacher, and by another network if there is one.
 
     Args:
         canvases: The images; a random sample of a large set will do.
@@ -80,17 +89,23 @@ def dataset_quality(
         teacher: The teacher that they were made from.
         generator: Source of the windows.
         batch_size: Images per forward pass, >= 1; no figure depends on it.
+        verifier: Another classifier of the same classes, on the same device.
     """
     observer = _Observer(teacher)
+    seen, verified = [], []
     with observer.watching():
-        batches = SyntheticBatches(canvases, teacher, batch_size).fresh(generator)
-        seen = [(batch.teacher_logits.float().cpu(), observer.features(batch.teacher_logits)) for batch in batches]
+        for batch in SyntheticBatches(canvases, teacher, batch_size).fresh(generator):
+            seen.append((batch.teacher_logits.float().cpu(), observer.features(batch.teacher_logits)))
+            if verifier is not None:
+                verified.append(_seen_by(verifier, teacher.to_bytes(batch.images)))
     logits, features = (torch.cat(pieces) for pieces in zip(*seen, strict=True))
     predictions = logits.softmax(dim=1)
     soft = (targets > 0).sum(dim=1) > 1
     return DatasetQuality(
         images=len(canvases),
         teacher_top1=1 - top1_drift(targets, predictions),
+        rarest_class=rarest_class(targets.argmax(dim=1), logits.argmax(dim=1)),
+        verifier_top1=1 - top1_drift(targets, torch.cat(verified)) if verified else None,
         confidence=float(predictions.amax(dim=1).mean()),
         entropy=float(entropy(predictions).mean()),
         top5_overlap=top_overlap(targets, predictions),
@@ -100,6 +115,38 @@ def dataset_quality(
         near_duplicates=near_duplicates(features, NEAR_DUPLICATE),
         clipped_pixels=clipped_pixels(canvases),
     )
+
+
+def check_verifier(verifier: Teacher, teacher: Teacher) -> None:
+    """Check that a verifier tells the same classes apart in images of the same kind.
+
+    Raises:
+        InputError: If it has another number of classes or of channels than the teacher.
+    """
+    theirs, ours = ((network.num_classes, network.input_shape[0]) for network in (verifier, teacher))
+    if theirs != ours:
+        raise InputError(
+            f"evaluation.verifier has {theirs[0]} classes and takes {theirs[1]} channels, the teacher has {ours[0]} "
+            f"and takes {ours[1]}: name a classifier of the same classes"
+        )
+
+
+def _seen_by(verifier: Teacher, windows: UInt8[Tensor, "batch channels height width"]) -> Tensor:
+    """A verifier's logits of windows, which are resized to its input where that differs."""
+    images = resized(verifier.normalise(windows), verifier.input_shape[1:])
+    return verifier.logits(images).float().cpu()
+
+
+def rarest_class(asked: Int64[Tensor, " images"], seen: Int64[Tensor, " images"]) -> float:
+    """The least of (images seen as a class) / (images asked for it) over the classes asked for, >= 0.
+
+    Args:
+        asked: Class of each image's target.
+        seen: The class that the teacher takes it for.
+    """
+    classes, wanted = asked.unique(return_counts=True)
+    found = torch.bincount(seen, minlength=int(classes.max()) + 1)[classes]
+    return float((found / wanted).min())
 
 
 def spearman(one: Float[Tensor, "rows classes"], other: Float[Tensor, "rows classes"]) -> Float[Tensor, " rows"]:

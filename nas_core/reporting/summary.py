@@ -42,6 +42,8 @@ def quality_rows(quality: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("images judged", f"{quality['images']:,}"),
         ("teacher's top-1 on the classes asked for", percent(quality["teacher_top1"])),
+        ("verifier's top-1 on the classes asked for", percent(quality["verifier_top1"])),
+        ("rarest class, as a share of the images asked for", percent(quality["rarest_class"])),
         ("teacher's mean confidence", percent(quality["confidence"])),
         ("mean entropy of its predictions", f"{quality['entropy']:.3g} nats"),
         ("five likeliest classes shared by target and prediction", percent(quality["top5_overlap"])),

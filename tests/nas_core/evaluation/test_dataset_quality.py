@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nas_core.errors import InputError
 from nas_core.evaluation.dataset_quality import (
+    check_verifier,
     class_affinity,
     clipped_pixels,
     dataset_quality,
@@ -50,6 +52,8 @@ def test_quality_of_black_and_white_images():
     confidence = 1 / (1 + math.exp(-2))
     assert quality.images == 4
     assert quality.teacher_top1 == 0.75
+    assert quality.rarest_class == pytest.approx(2 / 3)  # three were asked to be dark, two are
+    assert quality.verifier_top1 is None
     assert quality.confidence == pytest.approx(confidence)
     expected = -confidence * math.log(confidence) - (1 - confidence) * math.log(1 - confidence)
     assert quality.entropy == pytest.approx(expected, rel=1e-5)
@@ -61,6 +65,25 @@ def test_quality_of_black_and_white_images():
     assert quality.near_duplicates == 1.0
     assert quality.clipped_pixels == 1.0
     assert quality.figures()["batch_norm_distance_largest"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_verifier_of_another_input_size_sees_the_same_windows():
+    """One that calls everything bright agrees with one target of four; one like the teacher, with what it sees."""
+    targets = torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.8, 0.2], [1.0, 0.0]])
+    network = Brightness()
+    network.linear = nn.Linear(1, 2)
+    network.linear.bias.data = torch.tensor([0.0, 100.0])
+    biased = Teacher(network, (1, 7, 3), (0.1,), (0.9,), ("dark", "bright"))
+    for verifier, top1 in ((biased, 0.25), (brightness(), 0.75)):
+        quality = dataset_quality(black_and_white(), targets, brightness(), generator(0, "test"), verifier=verifier)
+        assert quality.verifier_top1 == top1
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((3, 4, 4), 2), ((1, 4, 4), 3)])
+def test_a_verifier_of_other_classes_or_channels_is_refused(shape, classes):
+    other = Teacher(Brightness(), shape, (0.5,) * shape[0], (0.5,) * shape[0], tuple("abc"[:classes]))
+    with pytest.raises(InputError, match="name a classifier of the same classes"):
+        check_verifier(other, brightness())
 
 
 def test_the_whole_set_is_compared_with_the_statistics_not_its_batches():

@@ -26,6 +26,8 @@ RESULTS = {
     "quality": {
         "images": 1024,
         "teacher_top1": 0.971,
+        "rarest_class": 0.91,
+        "verifier_top1": None,
         "confidence": 0.9,
         "entropy": 0.312,
         "top5_overlap": 0.777,
@@ -69,7 +71,8 @@ def make_records(classes=2, **parts):
 
 
 EVERYTHING = {
-    "synthesis_history": [{"round": 0, "shard": 0, "step": 0, "total": 1.0}],
+    "synthesis_history": [{"round": 0, "shard": 0, "step": step, "total": 1.0} for step in (0, 1)],
+    "learning_history": [{"step": 0, "total": 1.0}],
     "search_training": [{"epoch": 0, "loss": 1.0}],
     "search_candidates": [{"architecture": "|conv~0|", "macs": 3, "score": 0.5, "generation": 0}],
     "retrain_history": [{"epoch": 0, "loss": 1.0, "learning_rate": 0.1, "agreement": 0.5}],
@@ -120,7 +123,7 @@ def test_the_page_opens_with_the_answer(full):
 
 
 def test_every_part_has_its_pictures(full):
-    assert full.tags.count("img") == 2 + 1 + 2 + 1 + 2
+    assert full.tags.count("img") == 2 + 2 + 2 + 1 + 2
 
 
 def test_without_real_data_there_is_no_top1(bare):

@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nas_core.ops.stochastic import reseed
+from nas_core.seeding import generator
+
 
 def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
     """All BatchNorm layers of a network."""
@@ -36,6 +39,8 @@ def recalibrate(
     for norm in norms:
         norm.reset_running_stats()
     module.train()
+    # What random layers draw must not depend on what ran before.
+    reseed(module, generator(0, "recalibration"))
     for position, images in enumerate(batches, start=1):
         for norm in norms:
             # Same as momentum None, which would read its step counter back from the device at every layer.

@@ -1,10 +1,17 @@
-"""What a network costs: multiply-accumulates and parameters."""
+"""What a network costs: multiply-accumulates and parameters, and costs that add up over its parts."""
 
 import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from nas_core.ops.mixed import Choice, indices_of
+
+Cost = TypeVar("Cost", int, float)
 
 
 def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
@@ -26,3 +33,42 @@ def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
 def count_parameters(module: nn.Module) -> int:
     """Number of parameters, buffers such as running statistics left out."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a stand-alone network that costs something: multiply-accumulates, or time.
+
+    Attributes:
+        kind: What it is (layer, expansion, kernel, stride, width, shortcut); parts of one kind and input cost the same.
+        make: Makes the module, which takes one tensor (batch, *input_shape).
+        input_shape: (channels, height, width).
+        count: How many times the network holds it.
+    """
+
+    kind: str
+    make: Callable[[], nn.Module]
+    input_shape: tuple[int, int, int]
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class CostTable(Generic[Cost]):
+    """An additive cost of architectures.
+
+    Attributes:
+        fixed: Cost of what is outside all slots.
+        operations: Cost of each operation of each slot.
+    """
+
+    fixed: Cost
+    operations: tuple[tuple[Cost, ...], ...]
+
+    def of(self, choices: Sequence[Choice]) -> Cost:
+        """The cost of an architecture."""
+        return self.fixed + self.of_slots(range(len(self.operations)), choices)
+
+    def of_slots(self, slots: Sequence[int], choices: Sequence[Choice]) -> Cost:
+        """The cost of what is chosen in some slots, given by index with one choice each."""
+        chosen = zip(slots, choices, strict=True)
+        return sum(self.operations[slot][index] for slot, choice in chosen for index in indices_of(choice))

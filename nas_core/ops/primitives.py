@@ -6,11 +6,21 @@ from torch import Tensor, nn
 
 
 class Zero(nn.Module):
-    """The absence of a connection: zeros of the input's shape, through which no gradient flows."""
+    """The absence of a connection: zeros through which no gradient flows.
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
-        """Zeros, whatever `x` holds."""
-        return torch.zeros_like(x)
+    Args:
+        stride: Step in pixels by which the map shrinks.
+    """
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels out_height out_width"]:
+        """Zeros of the strided shape, whatever `x` holds."""
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
 def relu_conv_bn(
@@ -33,10 +43,41 @@ def relu_conv_bn(
     )
 
 
-def average_pool(kernel_size: int) -> nn.AvgPool2d:
-    """Average pooling at stride 1 that keeps the size; border windows average only the pixels that exist.
+def average_pool(kernel_size: int, stride: int = 1) -> nn.AvgPool2d:
+    """Average pooling that keeps the size at stride 1; border windows average only the pixels that exist.
 
     Args:
         kernel_size: Side of the window in pixels, odd.
+        stride: Step in pixels.
     """
-    return nn.AvgPool2d(kernel_size, stride=1, padding=kernel_size // 2, count_include_pad=False)
+    return nn.AvgPool2d(kernel_size, stride, padding=kernel_size // 2, count_include_pad=False)
+
+
+def conv_bn(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    affine: bool = True,
+    activation: type[nn.Module] | None = nn.ReLU,
+    eps: float = 1e-5,
+) -> nn.Sequential:
+    """A convolution without bias that keeps the size at stride 1, BatchNorm, and an activation.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Side of the kernel in pixels, odd.
+        stride: Step in pixels; an odd side is rounded up when halved.
+        groups: Groups of the convolution; as many as channels makes it depthwise.
+        affine: Whether BatchNorm learns a scale and a shift.
+        activation: Class of the activation, or None for none.
+        eps: Added to BatchNorm's variance.
+    """
+    padding = kernel_size // 2
+    layers: list[nn.Module] = [
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
+        nn.BatchNorm2d(out_channels, eps=eps, affine=affine),
+    ]
+    return nn.Sequential(*layers, *([] if activation is None else [activation()]))

@@ -11,6 +11,7 @@ from nas_core.evaluation.dataset_quality import off_diagonal_mass, top_pairs
 from nas_core.reporting.figures import image_grid, numbers, record_curves, synthesis_curves, target_prediction
 from nas_core.reporting.records import RunRecords
 from nas_core.reporting.search_figures import (
+    Edge,
     cell_edges,
     graph,
     operation_weights,
@@ -169,28 +170,31 @@ def _search(records: RunRecords) -> Section:
 
 
 def _architecture(records: RunRecords) -> Section:
-    """The cell as a graph where the space is one, else the chosen operations as rows."""
-    edges = cell_edges(records.slots, records.architecture)
-    if edges is None:
+    """The cells as graphs where the space has them, else what is chosen as rows."""
+    cells = cell_edges(records.slots, records.architecture)
+    if cells is None:
         rows = [
-            (slot.name, operation)
-            for slot, operation in zip(records.slots, records.architecture.operations, strict=True)
+            (slot.name, chosen if isinstance(chosen, str) else ", ".join(chosen))
+            for slot, chosen in zip(records.slots, records.architecture.operations, strict=True)
         ]
         return Section("architecture", "Architecture", rows=rows)
-    nodes = [str(number) for number in range(1 + max(edge.target for edge in edges))]
     colours = operation_colours([operation for slot in records.slots for operation in slot.operations])
+    return Section("architecture", "Architecture", [_cell(kind, edges, colours) for kind, edges in cells.items()])
+
+
+def _cell(kind: str, edges: Sequence[Edge], colours: Mapping[str, str]) -> Picture:
+    nodes = [str(number) for number in range(1 + max(edge.target for edge in edges))]
     described = ", ".join(f"{edge.source} to {edge.target} {edge.operation}" for edge in edges)
-    return Section(
-        "architecture",
-        "Architecture",
-        [
-            _picture(
-                graph(nodes, edges, colours),
-                f"The cell as a graph: {described}",
-                f"The cell: node 0 is its input and node {nodes[-1]} its output; a node sums what arrives.",
-                wide=len(nodes) > 4,
-            )
-        ],
+    meaning = (
+        f"The {kind} cell: nodes 0 and 1 are the outputs of the two cells before; all others make up its output"
+        if kind
+        else f"The cell: node 0 is its input and node {nodes[-1]} its output"
+    )
+    return _picture(
+        graph(nodes, edges, colours),
+        f"The {kind} cell as a graph: {described}" if kind else f"The cell as a graph: {described}",
+        f"{meaning}; a node sums what arrives.",
+        wide=len(nodes) > 4,
     )
 
 

@@ -179,13 +179,19 @@ def _draw_edge(axes: Axes, edge: Edge, colour: str) -> None:
     )
 
 
-def cell_edges(slots: Sequence[Slot], architecture: Architecture) -> list[Edge] | None:
-    """The edges of a cell whose slots are named "target<-source"; None for a space of another kind."""
-    found = [re.fullmatch(r"(\d+)<-(\d+)", slot.name) for slot in slots]
-    if not all(found):
-        return None
-    return [
-        Edge(int(match[2]), int(match[1]), operation)
-        for match, operation in zip(found, architecture.operations, strict=True)
-        if match
-    ]
+def cell_edges(slots: Sequence[Slot], architecture: Architecture) -> dict[str, list[Edge]] | None:
+    """The edges of each kind of cell, for slots named "target<-source" or "kind target<-source".
+
+    Returns:
+        Edges by kind ("" where there is one kind), those that are left out not among them; None for a space of
+        another kind.
+    """
+    cells: dict[str, list[Edge]] = {}
+    for slot, operation in zip(slots, architecture.operations, strict=True):
+        match = re.fullmatch(r"(?:(\w+) )?(\d+)<-(\d+)", slot.name)
+        if match is None:
+            return None
+        cell = cells.setdefault(match[1] or "", [])
+        if isinstance(operation, str):
+            cell.append(Edge(int(match[3]), int(match[2]), operation))
+    return cells

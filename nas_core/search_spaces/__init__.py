@@ -5,7 +5,11 @@ from typing import Any
 
 from torch import nn
 
+from nas_core.search_spaces import darts as darts
+from nas_core.search_spaces import nasbench1shot1 as nasbench1shot1
 from nas_core.search_spaces import nasbench201 as nasbench201
+from nas_core.search_spaces import proxyless as proxyless
+from nas_core.search_spaces import shufflenet as shufflenet
 from nas_core.search_spaces.base import Architecture, Gate, Gates, SearchSpace, Slot, Supernet, spaces
 
 __all__ = ["Architecture", "Gate", "Gates", "SearchSpace", "Slot", "Supernet", "rebuild_network", "spaces"]

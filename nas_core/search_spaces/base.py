@@ -1,23 +1,37 @@
 """What every search space offers, and the architecture as a value.
 
 The space owns operations, the strategy owns gates: a supernet is called as `supernet(x, gates)` with one gate
-per choice slot, and a gate is either an index (that operation runs, nothing else is computed) or a vector of
+per choice slot, and a gate is either a choice (that operation runs, nothing else is computed) or a vector of
 weights (a mixture of all operations of the slot).
+
+Which choices go together is said once, as *decisions*: a decision is a group of slots with the list of its legal joint
+choices. Slots that are independent are decisions of their own; the edges into a node of a DARTS cell, of which
+exactly two stay, are one. Sampling, the best architecture under a budget, mutation and counting follow from it.
 """
 
 import abc
 import copy
-from collections.abc import Mapping, Sequence
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from nas_core.errors import InputError
+from nas_core.ops.cost import Cost, CostTable, Part, count_macs
+from nas_core.ops.knapsack import best_choices
+from nas_core.ops.mixed import Choice as Choice
 from nas_core.ops.mixed import Gate as Gate
 from nas_core.ops.mixed import Gates
 from nas_core.registry import Registry
+
+# One choice per slot.
+Choices: TypeAlias = tuple[Choice, ...]
+# The same by name: what is chosen in a slot is an operation, or several or none.
+Chosen: TypeAlias = str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -34,15 +48,29 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """One operation per slot of a space: hashable, printable in the field's own notation, and JSON (the notation).
+class Decision:
+    """Slots that an architecture decides together.
 
     Attributes:
-        operations: The chosen operation of each slot, by name, so that it means the same in a restricted space.
+        slots: Indices of the slots.
+        options: The legal joint choices: each holds one choice per slot of `slots`. Not empty.
+    """
+
+    slots: tuple[int, ...]
+    options: tuple[Choices, ...]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is chosen in each slot of a space: hashable, printable in the field's own notation, and JSON (the notation).
+
+    Attributes:
+        operations: Per slot the name of the chosen operation, so that it means the same in a restricted space; a
+            tuple of names where a slot takes several or none.
         notation: The field's own way of writing it; `SearchSpace.parse` reads it back.
     """
 
-    operations: tuple[str, ...]
+    operations: tuple[Chosen, ...]
     notation: str
 
     def __str__(self) -> str:
@@ -79,61 +107,184 @@ class SearchSpace(abc.ABC):
         """A new stand-alone network of an architecture."""
 
     @abc.abstractmethod
-    def notation(self, operations: Sequence[str]) -> str:
-        """The field's own way of writing one operation per slot."""
+    def notation(self, operations: Sequence[Chosen]) -> str:
+        """The field's own way of writing what is chosen in each slot."""
 
     @abc.abstractmethod
     def parse(self, notation: str) -> Architecture:
         """Read an architecture's notation. Raises InputError if it is none of this space's."""
 
     @abc.abstractmethod
-    def cost_table(self) -> tuple[int, tuple[tuple[int, ...], ...]]:
-        """Multiply-accumulates for one image: of the parts outside all slots, and of each operation of each slot.
+    def parts(self) -> tuple[Sequence[Part], Sequence[Sequence[Sequence[Part]]]]:
+        """What stand-alone networks are made of: parts outside all slots, and parts of each operation of each slot.
 
-        An architecture's MACs are the first number plus one entry per slot.
+        A network's cost is the sum over the first and over the parts of what is chosen.
         """
 
-    def architecture(self, choices: Sequence[int]) -> Architecture:
-        """The architecture with the given operation index in each slot."""
-        operations = tuple(slot.operations[choice] for slot, choice in zip(self.slots, choices, strict=True))
+    @functools.cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What is decided together; together they cover every slot once. As it stands, one slot at a time."""
+        return tuple(
+            Decision((index,), tuple((choice,) for choice in range(len(slot.operations))))
+            for index, slot in enumerate(self.slots)
+        )
+
+    # --- architectures ---
+
+    def architecture(self, choices: Sequence[Choice]) -> Architecture:
+        """The architecture with the given choice in each slot."""
+        operations = tuple(
+            tuple(slot.operations[index] for index in choice) if isinstance(choice, tuple) else slot.operations[choice]
+            for slot, choice in zip(self.slots, choices, strict=True)
+        )
         return Architecture(operations, self.notation(operations))
 
-    def indices(self, operations: Sequence[str]) -> tuple[int, ...]:
-        """The operation index of each slot. Raises InputError if a slot does not offer its operation."""
-        for slot, operation in zip(self.slots, operations, strict=True):
-            if operation not in slot.operations:
-                raise InputError(
-                    f"slot {slot.name} of {self.name} does not offer '{operation}'; choose from "
-                    f"{', '.join(slot.operations)}"
-                )
-        return tuple(slot.operations.index(op) for slot, op in zip(self.slots, operations, strict=True))
+    def indices(self, operations: Sequence[Chosen]) -> Choices:
+        """The choice in each slot, given by name.
+
+        Raises:
+            InputError: If a slot does not offer its operation, or what is chosen does not go together.
+        """
+        for slot, chosen in zip(self.slots, operations, strict=True):
+            for operation in chosen if isinstance(chosen, tuple) else (chosen,):
+                if operation not in slot.operations:
+                    raise InputError(
+                        f"slot {slot.name} of {self.name} does not offer '{operation}'; choose from "
+                        f"{', '.join(slot.operations)}"
+                    )
+        choices = tuple(
+            tuple(map(slot.operations.index, chosen)) if isinstance(chosen, tuple) else slot.operations.index(chosen)
+            for slot, chosen in zip(self.slots, operations, strict=True)
+        )
+        for decision in self.decisions:
+            if _part(choices, decision) not in decision.options:
+                slots = ", ".join(self.slots[slot].name for slot in decision.slots)
+                raise InputError(f"what is chosen for {slots} does not go together in {self.name}")
+        return choices
+
+    def choices(self, architecture: Architecture) -> Choices:
+        """The choice in each slot; the inverse of `architecture`."""
+        return self.indices(architecture.operations)
 
     def restrict(self, allowed: Mapping[int, Sequence[str]]) -> "SearchSpace":
         """The same space with fewer operations in the slots named by index.
 
-        Raises InputError for an unknown slot or operation, or a slot left empty.
+        Raises InputError for an unknown slot or operation, a slot left empty, or if no architecture is left.
         """
         restricted = copy.copy(self)
         restricted.slots = self.restricted_slots(self.slots, allowed)
+        for derived in ("decisions", "_macs"):
+            restricted.__dict__.pop(derived, None)
+        for decision in restricted.decisions:
+            if not decision.options:
+                slots = ", ".join(self.slots[slot].name for slot in decision.slots)
+                raise InputError(f"the restriction of {self.name} leaves no legal choice for {slots}; allow more there")
         return restricted
 
-    def sample(self, generator: torch.Generator) -> tuple[int, ...]:
-        """Operation indices drawn uniformly and independently per slot."""
-        return tuple(int(torch.randint(len(slot.operations), (), generator=generator)) for slot in self.slots)
+    @property
+    def size(self) -> int:
+        """Number of architectures."""
+        return math.prod(len(decision.options) for decision in self.decisions)
 
-    def choices(self, architecture: Architecture) -> tuple[int, ...]:
-        """The operation index of each slot; the inverse of `architecture`."""
-        return self.indices(architecture.operations)
+    # --- drawing and combining ---
 
-    def macs(self, choices: Sequence[int]) -> int:
+    def sample(self, generator: torch.Generator) -> Choices:
+        """An architecture drawn uniformly."""
+        return self._joined([decision.options[_draw(len(decision.options), generator)] for decision in self.decisions])
+
+    def crossed(self, first: Choices, second: Choices, from_second: Sequence[bool]) -> Choices:
+        """The architecture with each decision of `first`, or of `second` where the mask (one per decision) says so."""
+        return self._joined(
+            [
+                _part(second if other else first, decision)
+                for decision, other in zip(self.decisions, from_second, strict=True)
+            ]
+        )
+
+    def cheaper(self, choices: Choices) -> list[list[Choices]]:
+        """Per decision, the architectures that differ from `choices` in it alone and take fewer MACs."""
+        found = []
+        for decision in self.decisions:
+            present = self._macs.of_slots(decision.slots, _part(choices, decision))
+            options = [o for o in decision.options if self._macs.of_slots(decision.slots, o) < present]
+            found.append([self._replaced(choices, decision, option) for option in options])
+        return found
+
+    def best(self, scores: Sequence[Sequence[float]], max_macs: int | None) -> Choices:
+        """The architecture with the largest sum of scores within a budget: the exact maximum.
+
+        Args:
+            scores: One per operation of each slot; what is not chosen does not count.
+            max_macs: The budget, or None for none.
+
+        Returns:
+            The choices; of equals, the one with fewer multiply-accumulates, then the earlier options.
+
+        Raises:
+            ValueError: If no architecture keeps the budget.
+        """
+        value = CostTable(0.0, tuple(tuple(row) for row in scores))
+        picks = best_choices(
+            [[value.of_slots(d.slots, option) for option in d.options] for d in self.decisions],
+            [[self._macs.of_slots(d.slots, option) for option in d.options] for d in self.decisions],
+            None if max_macs is None else max_macs - self._macs.fixed,
+        )
+        return self._joined([d.options[pick] for d, pick in zip(self.decisions, picks, strict=True)])
+
+    # --- cost ---
+
+    def cost_table(self) -> tuple[int, tuple[tuple[int, ...], ...]]:
+        """Multiply-accumulates for one image: of the parts outside all slots, and of each operation of each slot.
+
+        An architecture's MACs are the first number plus those of what is chosen. Counted, not estimated.
+        """
+
+        def count(part: Part) -> int:
+            # Without storage: no weight needs to be made.
+            with torch.device("meta"):
+                return count_macs(part.make(), part.input_shape)
+
+        table = self.costs(count)
+        return table.fixed, table.operations
+
+    def macs(self, choices: Sequence[Choice]) -> int:
         """Multiply-accumulates of convolutions and linear layers for one image."""
-        fixed, table = self.cost_table()
-        return fixed + sum(costs[choice] for costs, choice in zip(table, choices, strict=True))
+        return self._macs.of(choices)
 
     def macs_range(self) -> tuple[int, int]:
         """Multiply-accumulates of the cheapest and of the dearest architecture."""
-        fixed, table = self.cost_table()
-        return fixed + sum(map(min, table)), fixed + sum(map(max, table))
+        costs = [[self._macs.of_slots(d.slots, option) for option in d.options] for d in self.decisions]
+        return self._macs.fixed + sum(map(min, costs)), self._macs.fixed + sum(map(max, costs))
+
+    def costs(self, measure: Callable[[Part], Cost]) -> CostTable[Cost]:
+        """The additive table of any cost of parts, each kind of part measured once.
+
+        Args:
+            measure: The cost of one part, its `count` left out.
+        """
+        known: dict[tuple[str, tuple[int, int, int]], Cost] = {}
+
+        def total(parts: Sequence[Part]) -> Cost:
+            for part in parts:
+                if (part.kind, part.input_shape) not in known:
+                    known[part.kind, part.input_shape] = measure(part)
+            return sum(part.count * known[part.kind, part.input_shape] for part in parts)
+
+        fixed, slots = self.parts()
+        return CostTable(total(fixed), tuple(tuple(total(parts) for parts in operations) for operations in slots))
+
+    @functools.cached_property
+    def _macs(self) -> CostTable[int]:
+        return CostTable(*self.cost_table())
+
+    # --- for subclasses ---
+
+    @classmethod
+    def check_sizes(cls, **sizes: int) -> None:
+        """Refuse sizes that are not positive, by name."""
+        for name, size in sizes.items():
+            if size < 1:
+                raise InputError(f"search space '{cls.name}': {name} is {size}; it must be at least 1")
 
     @classmethod
     def restricted_slots(cls, slots: tuple[Slot, ...], allowed: Mapping[int, Sequence[str]]) -> tuple[Slot, ...]:
@@ -150,6 +301,28 @@ class SearchSpace(abc.ABC):
                 )
             kept[index] = replace(slots[index], operations=tuple(op for op in slots[index].operations if op in names))
         return tuple(kept)
+
+    def _joined(self, parts: Sequence[Choices]) -> Choices:
+        """One choice per slot from one option per decision."""
+        chosen = {
+            slot: choice
+            for decision, option in zip(self.decisions, parts, strict=True)
+            for slot, choice in zip(decision.slots, option, strict=True)
+        }
+        return tuple(chosen[slot] for slot in range(len(self.slots)))
+
+    def _replaced(self, choices: Choices, decision: Decision, option: Choices) -> Choices:
+        new = dict(zip(decision.slots, option, strict=True))
+        return tuple(new.get(slot, choice) for slot, choice in enumerate(choices))
+
+
+def _part(choices: Sequence[Choice], decision: Decision) -> Choices:
+    """What `choices` hold for a decision."""
+    return tuple(choices[slot] for slot in decision.slots)
+
+
+def _draw(options: int, generator: torch.Generator) -> int:
+    return int(torch.randint(options, (), generator=generator))
 
 
 spaces: Registry[SearchSpace] = Registry("search space")

@@ -4,7 +4,6 @@ Source: Dong and Yang, "NAS-Bench-201", arXiv:2001.00326, and its reference code
 BatchNorm layers lack scale and shift; stem, residual blocks and head are the stand-alone network's.
 """
 
-import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, get_args
@@ -14,11 +13,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nas_core.errors import InputError
-from nas_core.ops.cost import count_macs
+from nas_core.ops.cost import Part
 from nas_core.ops.mixed import Gates, MixedOperation
 from nas_core.ops.primitives import Zero, average_pool, relu_conv_bn
 from nas_core.registry import Spec
-from nas_core.search_spaces.base import Architecture, SearchSpace, Slot, Supernet, spaces
+from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet, spaces
 
 OperationName = Literal["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
 OPERATIONS: tuple[OperationName, ...] = get_args(OperationName)
@@ -173,10 +172,7 @@ class NasBench201(SearchSpace):
         input_shape: tuple[int, int, int],
         num_classes: int,
     ) -> None:
-        sizes = {"channels": channels, "cells": cells, "num_classes": num_classes, "input_shape": min(input_shape)}
-        for name, size in sizes.items():
-            if size < 1:
-                raise InputError(f"search space 'nasbench201': {name} is {size}; it must be at least 1")
+        self.check_sizes(channels=channels, cells=cells, num_classes=num_classes, input_shape=min(input_shape))
         self.channels, self.cells = channels, cells
         self.input_shape, self.num_classes = input_shape, num_classes
         every = tuple(Slot(f"{target}<-{source}", OPERATIONS) for target, source in EDGES)
@@ -201,7 +197,7 @@ class NasBench201(SearchSpace):
             lambda width: Cell([cell_operation(name, width, affine=True) for name in architecture.operations])
         )
 
-    def notation(self, operations: Sequence[str]) -> str:
+    def notation(self, operations: Sequence[Chosen]) -> str:
         """The benchmark's string, such as "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"."""
         nodes = [
             "".join(f"|{name}~{source}" for name, (to, source) in zip(operations, EDGES, strict=True) if to == target)
@@ -217,21 +213,19 @@ class NasBench201(SearchSpace):
             raise InputError(f"'{notation}' is no architecture of nasbench201; write it like '{example}'")
         return self.architecture(self.indices(operations))
 
-    def cost_table(self) -> tuple[int, tuple[tuple[int, ...], ...]]:
-        """Counted, not estimated: an edge's operation runs in every cell of every stage."""
-        fixed, operations = self._costs
-        return fixed, tuple(tuple(operations[name] for name in slot.operations) for slot in self.slots)
-
-    @functools.cached_property
-    def _costs(self) -> tuple[int, dict[str, int]]:
-        """Multiply-accumulates of the network without its cells, and of each operation on one edge of all cells."""
+    def parts(self) -> tuple[Sequence[Part], Sequence[Sequence[Sequence[Part]]]]:
+        """The network without its cells; an edge's operation is in every cell of every stage."""
         _, height, width = self.input_shape
-        operations: dict[str, int] = dict.fromkeys(OPERATIONS, 0)
-        for stage in range(3):
-            shape = (self.channels * 2**stage, -(-height // 2**stage), -(-width // 2**stage))
-            for name in operations:
-                operations[name] += self.cells * count_macs(cell_operation(name, shape[0], affine=True), shape)
-        return count_macs(self._macro(lambda _: nn.Identity()), self.input_shape), operations
+        stages = [(self.channels * 2**i, -(-height // 2**i), -(-width // 2**i)) for i in range(3)]
+
+        def everywhere(name: str) -> list[Part]:
+            return [
+                Part(name, lambda width=shape[0]: cell_operation(name, width, affine=True), shape, self.cells)
+                for shape in stages
+            ]
+
+        skeleton = Part("skeleton", lambda: self._macro(lambda _: nn.Identity()), self.input_shape)
+        return [skeleton], [[everywhere(name) for name in slot.operations] for slot in self.slots]
 
     def _macro(self, make_cell: Callable[[int], nn.Module]) -> Macro:
         return Macro(self.input_shape[0], self.channels, self.cells, self.num_classes, make_cell)

@@ -17,7 +17,7 @@ from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.search_spaces.base import Architecture, SearchSpace, Supernet
 from nas_core.seeding import generator
 from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
-from nas_core.strategies.budget import best_choices, check_budget
+from nas_core.strategies.budget import check_budget
 from nas_core.training.batches import Batch
 from nas_core.training.loop import Averages, Step, Trainee, train
 from nas_core.training.recipe import Recipe
@@ -69,14 +69,13 @@ class ArchitectureWeights:
         return [logits.softmax(dim=0) for logits in self.logits]
 
     def derive(self, max_macs: int | None) -> Architecture:
-        """The architecture with the largest product of gates within the budget; without one, the argmax per slot.
+        """The architecture with the largest product of gates within the budget, in which only what is chosen counts.
 
-        Every operation counts, `none` included, as is the convention of NAS-Bench-201.
+        Without a budget that is the argmax per slot of NAS-Bench-201, `none` included, and the two strongest edges per
+        node of DARTS.
         """
-        fixed, costs = self._space.cost_table()
         scores = [logits.detach().log_softmax(dim=0).tolist() for logits in self.logits]
-        limit = None if max_macs is None else max_macs - fixed
-        return self._space.architecture(best_choices(scores, costs, limit))
+        return self._space.architecture(self._space.best(scores, max_macs))
 
 
 class Mixture(Trainee):

@@ -6,9 +6,8 @@ from typing import TypeVar
 
 import torch
 
-from nas_core.search_spaces.base import SearchSpace
+from nas_core.search_spaces.base import Choices, SearchSpace
 
-Choices = tuple[int, ...]
 Option = TypeVar("Option")
 
 # This many proposals in a row without a new architecture mean that there is none left to find.
@@ -24,7 +23,7 @@ class Evolution:
         parents: The best so far, from which mutants and crossovers descend.
         crossovers: Of the population, children of two parents.
         mutants: Of the population, mutated copies of a parent. The rest is drawn at random.
-        mutation_probability: Chance of each slot of a mutant to be drawn anew.
+        mutation_probability: Chance of each decision of a mutant to be drawn anew.
 
     Source:
         Guo et al., arXiv:1904.00420, algorithm 1. There a candidate over budget is thrown away; here it is made
@@ -68,18 +67,18 @@ class Evolution:
         proposals: list[Choices] = []
         if parents:
             proposals += distinct(lambda: self._mutant(space, parents, generator), self.mutants)
-            proposals += distinct(lambda: _crossover(parents, generator), self.crossovers)
+            proposals += distinct(lambda: _crossover(space, parents, generator), self.crossovers)
         return proposals + distinct(lambda: space.sample(generator), self.population - len(proposals))
 
     def _mutant(self, space: SearchSpace, parents: list[Choices], generator: torch.Generator) -> Choices:
-        """A random parent with each slot drawn anew with the mutation probability."""
+        """A random parent with each decision drawn anew with the mutation probability."""
         parent, fresh = _pick(parents, generator), space.sample(generator)
-        redrawn = (torch.rand(len(parent), generator=generator) < self.mutation_probability).tolist()
-        return tuple(new if redraw else old for old, new, redraw in zip(parent, fresh, redrawn, strict=True))
+        redrawn = torch.rand(len(space.decisions), generator=generator) < self.mutation_probability
+        return space.crossed(parent, fresh, redrawn.tolist())
 
 
 def fit(space: SearchSpace, choices: Choices, max_macs: int | None, generator: torch.Generator) -> Choices:
-    """An architecture within the budget: random slots are redrawn among cheaper operations until it is.
+    """An architecture within the budget: random decisions are redrawn among cheaper options until it is.
 
     Args:
         space: Where `choices` belongs.
@@ -87,25 +86,17 @@ def fit(space: SearchSpace, choices: Choices, max_macs: int | None, generator: t
         max_macs: The budget, which the cheapest architecture keeps; None for no limit.
         generator: Source of the draws.
     """
-    if max_macs is None:
-        return choices
-    _, table = space.cost_table()
-    fitted = list(choices)
-    while space.macs(fitted) > max_macs:
-        cheaper = [
-            [option for option, cost in enumerate(costs) if cost < costs[choice]]
-            for costs, choice in zip(table, fitted, strict=True)
-        ]
-        slot = _pick([slot for slot, options in enumerate(cheaper) if options], generator)
-        fitted[slot] = _pick(cheaper[slot], generator)
-    return tuple(fitted)
+    while max_macs is not None and space.macs(choices) > max_macs:
+        improvable = [options for options in space.cheaper(choices) if options]
+        choices = _pick(_pick(improvable, generator), generator)
+    return choices
 
 
-def _crossover(parents: list[Choices], generator: torch.Generator) -> Choices:
-    """Each slot from one of two random parents, by a fair coin."""
+def _crossover(space: SearchSpace, parents: list[Choices], generator: torch.Generator) -> Choices:
+    """Each decision from one of two random parents, by a fair coin."""
     first, second = _pick(parents, generator), _pick(parents, generator)
-    coins = torch.randint(2, (len(first),), generator=generator).tolist()
-    return tuple(b if coin else a for a, b, coin in zip(first, second, coins, strict=True))
+    coins = torch.randint(2, (len(space.decisions),), generator=generator) == 1
+    return space.crossed(first, second, coins.tolist())
 
 
 def _pick(options: Sequence[Option], generator: torch.Generator) -> Option:

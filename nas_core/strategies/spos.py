@@ -16,11 +16,11 @@ from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.ops.batch_norm import recalibrate
-from nas_core.search_spaces.base import Supernet
+from nas_core.search_spaces.base import Choices, Supernet
 from nas_core.seeding import generator
 from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
 from nas_core.strategies.budget import check_budget
-from nas_core.strategies.evolution import Choices, Evolution
+from nas_core.strategies.evolution import Evolution
 from nas_core.training.loop import Trainee, train
 from nas_core.training.recipe import Recipe
 

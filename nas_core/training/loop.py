@@ -18,6 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.errors import InputError
+from nas_core.ops.stochastic import reseed
 from nas_core.precision import mixed_precision, resolve_precision
 from nas_core.seeding import generator
 from nas_core.training.batches import Batch
@@ -59,7 +60,7 @@ class Step:
 class Trainee:
     """A network in training. This one is run as it is; a strategy overrides what it needs.
 
-    Per epoch the loop calls `start_epoch`, for every batch `before_step` and `forward`, then `end_epoch`.
+    Per epoch the loop calls `start_epoch`, for every batch `before_step` and `loss`, then `end_epoch`.
 
     Args:
         network: Its parameters are the weights that the loop updates; on the device of the batches.
@@ -77,6 +78,11 @@ class Trainee:
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """Logits of the step's images, with a graph to the weights."""
         return self.network(images)
+
+    def loss(self, batch: Batch, objective: Objective, /) -> tuple[Tensor, Tensor]:
+        """What a step minimises, and the logits; as it stands, the objective of `forward`."""
+        logits = self.forward(batch.images)
+        return objective(logits, batch.teacher_logits), logits
 
     def end_epoch(self, record: dict[str, Any], /) -> None:
         """See an epoch's record, which may be added to."""
@@ -158,6 +164,8 @@ def train(
         records = state["records"]
     for epoch in range(len(records), recipe.epochs):
         order = generator(seed, f"{stage}.batches", epoch)
+        trainee.network.train()
+        reseed(trainee.network, generator(seed, f"{stage}.layers", epoch))
         record = _train_epoch(trainee, batches, recipe, objective, optimiser, epoch, order, progress)
         if not math.isfinite(record["loss"]):
             raise InputError(
@@ -191,9 +199,13 @@ def _train_epoch(
     device = weights[0].device
     dtype = resolve_precision(recipe.precision, device)
     averages = Averages(device)
+
+    def exact(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """The objective in float32, whatever arithmetic the network has."""
+        return objective(student_logits.float(), teacher_logits)
+
     figures: dict[str, float] = {}
     learning_rate = 0.0
-    trainee.network.train()
     trainee.start_epoch(epoch)
     for position, batch in enumerate(batches.epoch(order)):
         done = epoch * len(batches) + position
@@ -204,8 +216,7 @@ def _train_epoch(
         # To None, not to zero: neither decay nor momentum may move the weights of a path that did not run.
         optimiser.zero_grad(set_to_none=True)
         with mixed_precision(dtype, device):
-            logits = trainee.forward(batch.images).float()
-        loss = objective(logits, batch.teacher_logits)
+            loss, logits = trainee.loss(batch, exact)
         loss.backward()
         clip_grad_norm_(weights, recipe.gradient_clip)
         optimiser.step()

@@ -152,7 +152,13 @@ def test_none_is_faint_wherever_it_stands():
 
 
 def test_cell_edges_are_read_from_slot_names():
-    assert cell_edges(SLOTS, Architecture(("none", "pool"), "")) == [Edge(0, 1, "none"), Edge(0, 2, "pool")]
+    assert cell_edges(SLOTS, Architecture(("none", "pool"), "")) == {"": [Edge(0, 1, "none"), Edge(0, 2, "pool")]}
+
+
+def test_cells_of_several_kinds_are_told_apart_and_edges_left_out_are_not_drawn():
+    slots = [Slot("normal 2<-0", ("conv",)), Slot("reduce 2<-0", ("conv",)), Slot("reduce 2<-1", ("conv",))]
+    cells = cell_edges(slots, Architecture(("conv", (), "conv"), ""))
+    assert cells == {"normal": [Edge(0, 2, "conv")], "reduce": [Edge(1, 2, "conv")]}
 
 
 def test_other_spaces_have_no_cell():

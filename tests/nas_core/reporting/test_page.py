@@ -200,6 +200,20 @@ def test_a_space_without_a_cell_lists_its_choices():
     assert reader.tags.count("img") == 2
 
 
+def test_every_kind_of_cell_has_its_graph():
+    slots = [Slot(f"{kind} 2<-{source}", ("conv", "pool")) for kind in ("normal", "reduce") for source in (0, 1)]
+    architecture = Architecture(("conv", "pool", "pool", "pool"), "Genotype(...)")
+    reader = Reader(render(make_records(slots=slots, architecture=architecture)))
+    assert "The reduce cell: nodes 0 and 1 are the outputs of the two cells before" in reader.words()
+    assert reader.tags.count("img") == 2 + 2
+
+
+def test_a_space_whose_slots_take_several_lists_them():
+    slots = [Slot("inputs of output", ("input", "1", "2"))]
+    reader = Reader(render(make_records(slots=slots, architecture=Architecture((("input", "2"),), "output(input,2)"))))
+    assert "inputs of output input, 2" in reader.words()
+
+
 def test_a_strategy_without_candidates_shows_its_own_curve_and_weights():
     curve = [{"epoch": epoch, "validation_loss": 1.0, "gates": [[0.5, 0.5]]} for epoch in range(2)]
     assert Reader(render(make_records(search_curve=curve))).tags.count("img") == 3 + 2

@@ -52,6 +52,9 @@ class Chain(SearchSpace):
     def parse(self, notation):
         return Architecture(tuple(notation.split(",")), notation)
 
+    def parts(self):
+        raise NotImplementedError
+
     def cost_table(self):
         return 10, ((0, 1),) * len(self.slots)
 

@@ -1,0 +1,264 @@
+"""DARTS: a normal and a reduction cell, each node with two of the edges from what came before; also S1 to S4.
+
+Source: Liu, Simonyan and Yang, "DARTS", arXiv:1806.09055; S1 to S4: Zela et al., "Understanding and Robustifying
+Differentiable Architecture Search", arXiv:1909.09656. A supernet is smaller than the networks that its cells end up
+in, so the space has a size for each; costs are those of the network.
+"""
+
+import copy
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import nn
+
+from nas_core.errors import InputError
+from nas_core.ops.cost import Part
+from nas_core.ops.mixed import MixedOperation
+from nas_core.ops.stochastic import set_drop_path
+from nas_core.registry import Spec
+from nas_core.search_spaces.base import Architecture, Chosen, Decision, SearchSpace, Slot, Supernet, spaces
+from nas_core.search_spaces.darts_cells import (
+    EDGES,
+    Macro,
+    Stem,
+    cell_operation,
+    check_auxiliary,
+    edge_stride,
+    reduction_cells,
+)
+from nas_core.search_spaces.darts_subspaces import SUBSPACES, Subspace
+from nas_core.search_spaces.genotype import Genotype, Pairs, parse_genotype
+
+# A cell keeps this many of a node's incoming edges.
+KEPT = 2
+
+
+class DartsSupernet(Macro, Supernet):
+    """The macro network with every allowed operation on every edge of every cell."""
+
+
+class DartsNetwork(Macro):
+    """A stand-alone network, with what it does in training alone: paths dropped, and a second classifier.
+
+    Args:
+        drop_path: Rate of dropped paths at the end of training, in [0, 1).
+        auxiliary_weight: Weight of the second classifier's loss; 0: there is none.
+        macro: Arguments of `Macro`.
+    """
+
+    def __init__(self, *macro: object, drop_path: float, auxiliary_weight: float) -> None:
+        super().__init__(*macro, search=False, auxiliary=auxiliary_weight > 0)  # pyright: ignore[reportArgumentType]
+        self.drop_path_rate, self.auxiliary_weight = drop_path, auxiliary_weight
+
+    def set_progress(self, done: float) -> None:
+        """Ramp the rate of dropped paths up linearly.
+
+        Args:
+            done: Share of the training that is over, in [0, 1).
+        """
+        set_drop_path(self, self.drop_path_rate * done)
+
+
+class DartsSpaceSpec(Spec):
+    """DARTS cells: a normal and a reduction cell of four nodes, two edges into each, eight operations."""
+
+    name: Literal["darts"] = "darts"
+    subspace: Subspace = Field(
+        default="none", description="restriction of Zela et al. 2020 (s1, s2, s3 or s4), or none for all of DARTS"
+    )
+    channels: int = Field(default=16, ge=2, le=512, description="channels of a node in the supernet's first cells")
+    cells: int = Field(default=8, ge=1, le=50, description="cells of the supernet")
+    network_channels: int = Field(
+        default=36, ge=2, le=512, description="channels of a node in the network's first cells"
+    )
+    network_cells: int = Field(default=20, ge=1, le=50, description="cells of the stand-alone network")
+    stem: Stem = Field(default="cifar", description="cifar keeps the images' size; imagenet takes an eighth of it")
+    drop_path: float = Field(
+        default=0.2, ge=0, lt=1, description="rate of dropped paths that retraining ramps up to, linearly by epoch"
+    )
+    auxiliary_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="weight of a second classifier's loss in retraining (DARTS: 0.4); 0: none. Needs 29 x 29 pixels or "
+        "more with the CIFAR stem",
+    )
+
+
+@spaces.register(DartsSpaceSpec)
+class DartsSpace(SearchSpace):
+    """The DARTS space for images of any size.
+
+    Args:
+        subspace: "none", or "s1" to "s4".
+        channels: Channels of a node in the supernet's first cells.
+        cells: Cells of the supernet.
+        network_channels: Channels of a node in the network's first cells.
+        network_cells: Cells of the network.
+        stem: "cifar" or "imagenet".
+        drop_path: Final rate of dropped paths in retraining.
+        auxiliary_weight: Weight of the second classifier's loss in retraining; 0: none.
+        input_shape: (channels, height, width) of the images.
+        num_classes: Number of logits.
+
+    Raises:
+        InputError: If a size is not positive, or the images are too small for the second classifier.
+    """
+
+    name: ClassVar[str] = "darts"
+
+    def __init__(
+        self,
+        subspace: Subspace = "none",
+        channels: int = 16,
+        cells: int = 8,
+        network_channels: int = 36,
+        network_cells: int = 20,
+        stem: Stem = "cifar",
+        drop_path: float = 0.2,
+        auxiliary_weight: float = 0.0,
+        *,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+    ) -> None:
+        self.check_sizes(
+            cells=cells, network_cells=network_cells, num_classes=num_classes, input_shape=min(input_shape)
+        )
+        if min(channels, network_channels) < 2:
+            raise InputError(
+                f"search space 'darts': channels is {channels} and network_channels {network_channels}; both must be "
+                "at least 2, because reductions are done by halves"
+            )
+        if auxiliary_weight > 0:
+            check_auxiliary(input_shape, network_cells, stem)
+        self.channels, self.cells = channels, cells
+        self.network_channels, self.network_cells = network_channels, network_cells
+        self.stem: Stem = stem
+        self.drop_path, self.auxiliary_weight = drop_path, auxiliary_weight
+        self.input_shape, self.num_classes = input_shape, num_classes
+        self.slots = tuple(
+            Slot(f"{kind} {target}<-{source}", operations)
+            for kind, cell in zip(("normal", "reduce"), SUBSPACES[subspace], strict=True)
+            for (target, source), operations in zip(EDGES, cell, strict=True)
+        )
+
+    @functools.cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Per node of each cell: two of its incoming edges, each with an operation that is not `none`."""
+        found = []
+        for cell, node in itertools.product(range(2), range(2, 6)):
+            slots = tuple(cell * len(EDGES) + i for i, (target, _) in enumerate(EDGES) if target == node)
+            real = {s: [i for i, op in enumerate(self.slots[s].operations) if op != "none"] for s in slots}
+            options = [
+                tuple(dict(zip(kept, picked, strict=True)).get(slot, ()) for slot in slots)
+                for kept in itertools.combinations(slots, KEPT)
+                for picked in itertools.product(*(real[slot] for slot in kept))
+            ]
+            found.append(Decision(slots, tuple(options)))
+        return tuple(found)
+
+    def with_cells(self, cells: int) -> "DartsSpace":
+        """The same space with a deeper or shallower supernet; networks stay as they are."""
+        deeper = copy.copy(self)
+        deeper.cells = cells
+        return deeper
+
+    def supernet(self) -> DartsSupernet:
+        """A supernet; each edge holds its slot's operations."""
+
+        def make_edges(reduction: bool, channels: int) -> Mapping[int, nn.Module]:
+            slots = self.slots[len(EDGES) :] if reduction else self.slots[: len(EDGES)]
+            return {
+                edge: MixedOperation(
+                    [
+                        cell_operation(name, channels, edge_stride(edge, reduction), search=True)
+                        for name in slot.operations
+                    ]
+                )
+                for edge, slot in enumerate(slots)
+            }
+
+        return DartsSupernet(
+            self.input_shape[0], self.channels, self.cells, self.num_classes, self.stem, make_edges, search=True
+        )
+
+    def network(self, architecture: Architecture) -> DartsNetwork:
+        """The network of the evaluation phase."""
+
+        def make_edges(reduction: bool, channels: int) -> Mapping[int, nn.Module]:
+            first = len(EDGES) if reduction else 0
+            chosen = architecture.operations[first : first + len(EDGES)]
+            return {
+                edge: cell_operation(name, channels, edge_stride(edge, reduction), search=False)
+                for edge, name in enumerate(chosen)
+                if isinstance(name, str)
+            }
+
+        return DartsNetwork(
+            self.input_shape[0],
+            self.network_channels,
+            self.network_cells,
+            self.num_classes,
+            self.stem,
+            make_edges,
+            drop_path=self.drop_path,
+            auxiliary_weight=self.auxiliary_weight,
+        )
+
+    def notation(self, operations: Sequence[Chosen]) -> str:
+        """The field's Genotype; an edge that is left out is not in it."""
+
+        def pairs(cell: Sequence[Chosen]) -> Pairs:
+            return tuple((op, source) for op, (_, source) in zip(cell, EDGES, strict=True) if isinstance(op, str))
+
+        return str(Genotype(pairs(operations[: len(EDGES)]), pairs(operations[len(EDGES) :])))
+
+    def parse(self, notation: str) -> Architecture:
+        """Read a Genotype."""
+        genotype = parse_genotype(notation)
+        operations: list[Chosen] = []
+        for pairs in (genotype.normal, genotype.reduce):
+            chosen = {(2 + position // KEPT, source): op for position, (op, source) in enumerate(pairs)}
+            operations += [chosen.get(edge, ()) for edge in EDGES]
+        return self.architecture(self.indices(operations))
+
+    def parts(self) -> tuple[Sequence[Part], Sequence[Sequence[Sequence[Part]]]]:
+        """The network without its edges, and each edge's operation in all cells of its kind."""
+        halvings = 3 if self.stem == "imagenet" else 0
+        reductions = reduction_cells(self.network_cells)
+        inputs: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}
+        channels = self.network_channels
+        for position in range(self.network_cells):
+            reduction = position in reductions
+            channels *= 2 if reduction else 1
+            inputs[reduction].append((channels, *self._side(halvings)))
+            halvings += int(reduction)
+
+        def everywhere(name: str, edge: int, reduction: bool) -> list[Part]:
+            stride = edge_stride(edge, reduction)
+            shrink = 2 if reduction and stride == 1 else 1
+            shapes = [(c, -(-h // shrink), -(-w // shrink)) for c, h, w in inputs[reduction]]
+            return [
+                Part(f"{name} stride {stride}", lambda c=shape[0]: cell_operation(name, c, stride, False), shape)
+                for shape in shapes
+            ]
+
+        # Pooling costs no multiply-accumulates, and a node must have an edge for its output to have a shape.
+        free = self.architecture_of_pools()
+        skeleton = Part("skeleton", lambda: self.network(free), self.input_shape)
+        return [skeleton], [
+            [everywhere(name, index % len(EDGES), index >= len(EDGES)) for name in slot.operations]
+            for index, slot in enumerate(self.slots)
+        ]
+
+    def architecture_of_pools(self) -> Architecture:
+        """Average pooling on two edges per node; not necessarily one of the space."""
+        operations: tuple[Chosen, ...] = tuple("avg_pool_3x3" if source < KEPT else () for _, source in EDGES) * 2
+        return Architecture(operations, self.notation(operations))
+
+    def _side(self, halvings: int) -> tuple[int, int]:
+        _, height, width = self.input_shape
+        return -(-height // 2**halvings), -(-width // 2**halvings)

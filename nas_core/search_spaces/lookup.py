@@ -1,0 +1,73 @@
+"""True accuracies of architectures from a table, such as NAS-Bench-201's.
+
+They come from training on real images, so they judge a finished search and never guide one.
+"""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas_core.errors import InputError
+from nas_core.search_spaces.base import Architecture
+
+
+@dataclass(frozen=True)
+class AccuracyTable:
+    """Accuracies by notation.
+
+    Attributes:
+        accuracies: Accuracy of each architecture, in the table's unit (percent in the published ones).
+        source: Where they come from, for messages.
+    """
+
+    accuracies: dict[str, float]
+    source: str
+
+    @classmethod
+    def read(cls, path: str | Path, column: str) -> "AccuracyTable":
+        """Read a CSV file with a header.
+
+        Args:
+            path: Has a column "arch" with the notation, and others with accuracies.
+            column: The name of the accuracies' column, such as "cifar10-test".
+
+        Raises:
+            InputError: If the file, a column, a number, or an architecture's only line is missing or wrong.
+        """
+        try:
+            with Path(path).open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                rows, header = list(reader), reader.fieldnames or []
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"the accuracy table {path} cannot be read ({error}); give a CSV file") from None
+        for name in ("arch", column):
+            if name not in header:
+                raise InputError(f"{path} has no column '{name}'; it has {', '.join(header) or 'none'}")
+        accuracies: dict[str, float] = {}
+        for line, row in enumerate(rows, start=2):
+            notation, value = row["arch"], _number(row[column])
+            if value is None:
+                raise InputError(f"{path}, line {line}: '{row[column]}' in column '{column}' is no number")
+            if accuracies.get(notation, value) != value:
+                raise InputError(f"{path}, line {line}: {notation} has two different accuracies; keep one line of it")
+            accuracies[notation] = value
+        return cls(accuracies, str(path))
+
+    def of(self, architecture: Architecture) -> float:
+        """The accuracy of an architecture.
+
+        Raises:
+            InputError: If the table does not hold it.
+        """
+        if architecture.notation not in self.accuracies:
+            raise InputError(f"{self.source} does not hold {architecture.notation}; give a table of the whole space")
+        return self.accuracies[architecture.notation]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

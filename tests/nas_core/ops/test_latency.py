@@ -1,0 +1,51 @@
+"""Latency tables add up, and travel as JSON."""
+
+import pytest
+import torch
+
+from nas_core.errors import InputError
+from nas_core.ops.latency import LatencyTable, key, measure_latency
+from nas_core.search_spaces.proxyless import ProxylessSpace
+
+
+@pytest.fixture(scope="module")
+def space() -> ProxylessSpace:
+    return ProxylessSpace((1, 2), (4, 8), (1, 1, 1), input_shape=(1, 8, 8), num_classes=2)
+
+
+def test_latency_is_the_sum_over_the_parts(space):
+    """Each part costs a power of two, so that the sum tells which ones were taken."""
+    fixed, slots = space.parts()
+    kinds = sorted({key(part) for part in fixed} | {key(p) for slot in slots for op in slot for p in op})
+    table = LatencyTable({kind: 2.0**power for power, kind in enumerate(kinds)}, {})
+    choices = (1, 0, 6)
+    taken = [*fixed, *slots[0][1], *slots[1][0]]
+    assert table.of(space, choices) == sum(table.entries[key(part)] for part in taken)
+    assert table.table(space).operations[2][6] == 0
+
+
+def test_a_key_tells_apart_what_takes_different_times(space):
+    _, slots = space.parts()
+    assert key(slots[1][3][0]) == "5x5_MBConv6 to 8 stride 1 shortcut 0 on 4x8x8"
+    assert key(slots[2][3][0]) == "5x5_MBConv6 to 8 stride 1 shortcut 1 on 8x8x8"
+
+
+def test_a_measured_table_covers_the_space_and_says_where_it_comes_from(space):
+    table = measure_latency(space, torch.device("cpu"), warm_up=0, repetitions=1)
+    assert table.of(space, (0, 0, 0)) > table.of(space, (0, 0, 6)) > 0
+    assert table.provenance["device"] == "cpu"
+    assert table.provenance["input_shape"] == "1x8x8"
+    assert LatencyTable.from_json(table.to_json()) == table
+
+
+def test_a_table_for_other_images_is_refused(space):
+    table = measure_latency(space, torch.device("cpu"), warm_up=0, repetitions=1)
+    other = ProxylessSpace((1, 2), (4, 8), (1, 1, 1), input_shape=(1, 9, 8), num_classes=2)
+    with pytest.raises(InputError, match="no 'stem on 1x9x8'"):
+        table.of(other, (0, 0, 0))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"milliseconds": {"a": "b"}, "provenance": {}}'])
+def test_what_is_no_table_is_refused(text):
+    with pytest.raises(InputError, match="no latency table"):
+        LatencyTable.from_json(text)

@@ -1,0 +1,53 @@
+"""Accuracy tables: read, asked, and refused."""
+
+import pytest
+
+from nas_core.errors import InputError
+from nas_core.search_spaces.lookup import AccuracyTable
+from nas_core.search_spaces.nasbench201 import NasBench201
+
+SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_(text: str):
+        path = tmp_path / "table.csv"
+        path.write_text(text)
+        return path
+
+    return write_
+
+
+@pytest.fixture(scope="module")
+def space() -> NasBench201:
+    return NasBench201(2, 1, input_shape=(3, 8, 8), num_classes=2)
+
+
+def test_an_architecture_finds_its_accuracy(write, space):
+    """All skips reach 54.30 % on CIFAR-10."""
+    table = AccuracyTable.read(write(f"arch,cifar10,cifar100\n{SKIPS},54.30,15.61\n"), "cifar100")
+    assert table.of(space.parse(SKIPS)) == 15.61
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column 'arch'; it has none"),
+        ("arch,other\na,1\n", "no column 'top1'; it has arch, other"),
+        ("arch,top1\na,high\n", "line 2: 'high'"),
+        ("arch,top1\na,nan\n", "line 2: 'nan'"),
+        ("arch,top1\na\n", "line 2"),
+        ("arch,top1\na,1\na,2\n", "line 3: a has two different"),
+    ],
+)
+def test_a_wrong_table_is_refused(write, text, message):
+    with pytest.raises(InputError, match=message):
+        AccuracyTable.read(write(text), "top1")
+
+
+def test_a_missing_file_or_architecture_is_named(write, tmp_path, space):
+    with pytest.raises(InputError, match="cannot be read"):
+        AccuracyTable.read(tmp_path / "none.csv", "top1")
+    with pytest.raises(InputError, match="does not hold"):
+        AccuracyTable.read(write("arch,top1\n"), "top1").of(space.parse(SKIPS))

@@ -62,7 +62,7 @@ class GeneratorSpec(Spec):
         default=0.9, ge=0, lt=1, description="share of earlier batches in the BatchNorm statistics that are matched"
     )
     diversity: float = Field(
-        default=5.0, ge=0, description="weight of the mode-seeking loss: images of one class must differ"
+        default=20.0, ge=0, description="weight of the mode-seeking loss: images of one class must differ"
     )
     losses: LossWeights = Field(
         default_factory=lambda: LossWeights(

@@ -1,11 +1,17 @@
-"""The `dfnas` command. Exit codes: 0 done, 1 failed, 2 bad input."""
+"""The `dfnas` command. Exit codes: 0 done, 1 failed or broken, 2 bad input, 130 interrupted."""
 
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from flows.pipeline import Goal
+    from nas_core.config import RunConfig
+    from storage.layout import RunLayout
 
 # Starting Prefect's embedded server takes longer than its own patience on a busy laptop.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
@@ -40,25 +46,67 @@ def run(
 ) -> None:
     """Run the pipeline, or resume it: what is done in the run directory is not done again."""
     from flows.config_file import read_config
-    from flows.terminal import describe_failure, leaving_at_once, log_to
 
     parsed = read_config(config, settings or [])
-    from flows.pipeline import Goal, dfnas
-    from tasks.report import summary
-    from tasks.run import open_run
+    from flows.pipeline import Goal
 
     if until not in {goal.value for goal in Goal}:
         fail(f"--until {until} is no stage; choose from {', '.join(goal.value for goal in Goal)}", code=2)
-    # Here as well as in the flow: bad input should not have to wait for a server.
-    opened = open_run(parsed, run_dir)
-    typer.echo(f"{parsed.name}: {parsed.synthesis.images} images, run directory {opened.directory}", err=True)
-    log_to(opened.layout.log, verbose=verbose)
-    with leaving_at_once():
-        state = dfnas(parsed, opened.directory, Goal(until), return_state=True)  # type: ignore[call-arg]
-    if not state.is_completed():
-        sentence, code = describe_failure(state)
-        fail(f"{sentence}\nDetails: {opened.layout.log}. The same command resumes.", code=code)
-    typer.echo(summary(opened) if until == Goal.REPORT else f"{until} done; the same command without --until goes on")
+    run_pipeline(parsed, run_dir, Goal(until), verbose=verbose)
+
+
+@app.command()
+def verify(
+    directory: Directory,
+    as_json: Annotated[bool, typer.Option("--json", help="print the verdict as JSON, for programs")] = False,
+) -> None:
+    """Check every file of a run against its checksum; exit code 1 if any is broken. Changes nothing."""
+    from storage.integrity import verify_run
+    from tasks.progress import progress_bar
+
+    layout = layout_of(directory)
+    verification = verify_run(layout, progress_bar("verify"))
+    if as_json:
+        broken = [{"piece": fault.piece, "files": fault.files} for fault in verification.faults]
+        typer.echo(json.dumps({"files": verification.files, "broken": broken}, indent=2))
+    for fault in [] if as_json else verification.faults:
+        typer.echo(f"{fault.piece or 'run directory'}: missing or damaged {', '.join(fault.files)}")
+    if verification.faults:
+        fail(f"{len(verification.faults)} broken; `dfnas repair {directory}` makes them anew", code=1)
+    if not as_json:
+        typer.echo(f"{verification.files} files are sound")
+
+
+@app.command()
+def repair(
+    directory: Directory,
+    verbose: Annotated[bool, typer.Option("--verbose", help="show Prefect's log on the terminal too")] = False,
+) -> None:
+    """Make exactly what is broken or missing anew, with the same bytes, up to the stage that the run had reached."""
+    from flows.config_file import read_config
+
+    layout = layout_of(directory)
+    parsed = read_config(layout.config)
+    from flows.pipeline import Goal
+
+    reached = [goal for goal in Goal if layout.manifest(goal).exists()]
+    run_pipeline(parsed, str(directory), reached[-1] if reached else Goal.SYNTHESIS, verbose=verbose)
+
+
+@app.command(name="export-dataset")
+def export_dataset_(
+    directory: Directory,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder to write; must not exist")],
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="imagefolder or webdataset")] = "imagefolder",
+) -> None:
+    """Write the synthetic images and their labels as an ImageFolder or a WebDataset."""
+    from storage.export import ExportFormat, export_dataset
+    from tasks.progress import progress_bar
+
+    if form not in set(ExportFormat):
+        fail(f"--format {form} is unknown; choose from {', '.join(ExportFormat)}", code=2)
+    images = export_dataset(layout_of(directory).dataset, out, ExportFormat(form), progress_bar("export"))
+    typer.echo(f"{images} images in {out}")
 
 
 @app.command()
@@ -113,6 +161,35 @@ def list_(
     width = max(map(len, described))
     for name, description in described.items():
         typer.echo(f"{name:<{width}}  {description}")
+
+
+def layout_of(directory: Path) -> "RunLayout":
+    """Paths of a run directory, damaged or not; leaves with an exit code if it is none."""
+    from storage.layout import RunLayout
+
+    layout = RunLayout(directory.absolute())
+    if not (layout.config.exists() or layout.provenance.exists()):
+        fail(f"{directory} is no run directory (it has no config.yaml and manifest.json)", code=2)
+    return layout
+
+
+def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verbose: bool) -> None:
+    """Run the flow up to a goal, show how it ends, and leave with an exit code if that is not well."""
+    from flows.pipeline import Goal, dfnas
+    from flows.terminal import describe_failure, leaving_at_once, log_to
+    from tasks.report import summary
+    from tasks.run import open_run
+
+    # Here as well as in the flow: bad input should not have to wait for a server.
+    opened = open_run(config, run_dir)
+    typer.echo(f"{config.name}: {config.synthesis.images} images, run directory {opened.directory}", err=True)
+    log_to(opened.layout.log, verbose=verbose)
+    with leaving_at_once():
+        state = dfnas(config, opened.directory, goal, return_state=True)  # type: ignore[call-arg]
+    if not state.is_completed():
+        sentence, code = describe_failure(state)
+        fail(f"{sentence}\nDetails: {opened.layout.log}. The same command resumes.", code=code)
+    typer.echo(summary(opened) if goal == Goal.REPORT else f"{goal} done; `dfnas run` without --until goes on")
 
 
 def fail(sentence: str, code: int) -> NoReturn:

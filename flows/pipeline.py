@@ -13,8 +13,8 @@ from tasks.report import write_report
 from tasks.retrain import retrain_architecture
 from tasks.run import locked, open_run
 from tasks.search import search_architecture
-from tasks.stage import verify
 from tasks.synthesis import commit_dataset, initialise_noise, learn_engine, synthesize
+from tasks.verification import verify
 
 
 class Goal(StrEnum):

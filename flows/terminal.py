@@ -28,7 +28,8 @@ def log_to(path: Path, *, verbose: bool) -> None:
             root.removeHandler(handler)
     file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger("prefect").addHandler(file)
+    for name in ("prefect", "storage"):
+        logging.getLogger(name).addHandler(file)
 
 
 @contextmanager

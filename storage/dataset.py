@@ -1,22 +1,33 @@
 """The synthetic dataset in Zarr v3: one array per kind, one shard object per array and synthesis shard-round."""
 
+import shutil
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import zarr
+from jaxtyping import Float, Int32, Int64, UInt8
+from torch import Tensor
 from torch.utils.data import Dataset
 from zarr.codecs import ZstdCodec
 from zarr.errors import GroupNotFoundError
 
+from storage.cache import DEFAULT_CACHE_BYTES, ShardCache
 from storage.errors import StorageError
-from storage.files import digest_of
+from storage.files import TEMPORARY_SUFFIX, digest_of, sealed, unsealed, write_bytes
 
+METADATA = "zarr.json"
 INNER_CHUNK_BYTES = 2**20
+ATTRIBUTES = {"layout", "provenance", "id"}  # the last one in datasets of old versions only
+ITEMS = {
+    "canvases": "canvas", "targets": "target", "soft_labels": "soft_label", "rounds": "round", "losses": "loss",
+}  # fmt: skip
+"""What an item of each array is called."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,10 @@ class DatasetLayout:
         """Number of a shard-round along the first axis, counted in shard objects."""
         return round_ * self.shards + shard
 
+    def positions(self) -> list[tuple[int, int]]:
+        """Round and shard of every shard-round, in stored order."""
+        return [(round_, shard) for round_ in range(self.rounds) for shard in range(self.shards)]
+
     def arrays(self) -> dict[str, tuple[tuple[int, ...], str, Any]]:
         """Shape of one image, type, and the fill value that marks what was never written, of each array."""
         return {
@@ -66,39 +81,29 @@ class SyntheticStore:
     def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path = path
         self._group = group
-        layout = dict(group.attrs)["layout"]
-        self.layout = DatasetLayout(**{**layout, "canvas": tuple(layout["canvas"])})  # type: ignore[arg-type]
+        attributes = unsealed(dict(group.attrs))
+        if strange := attributes.keys() - ATTRIBUTES:
+            raise ValueError(f"unknown attributes {strange}")
+        layout = attributes["layout"]
+        self.layout = DatasetLayout(**{**layout, "canvas": tuple(layout["canvas"])})
+        self.provenance: dict[str, Any] = attributes.get("provenance", {})
+        """Where the images come from; empty before `annotate`."""
 
     @classmethod
     def create(cls, path: Path, layout: DatasetLayout) -> "SyntheticStore":
-        """An empty dataset with an identity of its own; the one that is there if it has the same layout.
+        """An empty dataset; if one of the same layout is there, that one, with damaged metadata mended.
 
         Raises:
             StorageError: If a dataset of another layout is in the way.
         """
-        if path.exists():
-            existing = cls.open(path)
-            if existing.layout != layout:
-                raise StorageError(f"{path} holds a dataset of another layout; choose another run directory")
-            return existing
         # Built aside and renamed, so that a kill in between leaves no half-made group.
-        aside = path.with_name(f".{path.name}.{uuid.uuid4()}.partial")
-        group = zarr.create_group(aside, zarr_format=3, attributes={"id": str(uuid.uuid4()), "layout": asdict(layout)})
-        for name, (shape, dtype, fill) in layout.arrays().items():
-            image_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            group.create_array(
-                name,
-                shape=(layout.images, *shape),
-                shards=(layout.batch_size, *shape),
-                chunks=(_inner_chunk(layout.batch_size, image_bytes), *shape),
-                dtype=dtype,
-                fill_value=fill,
-                # Level 1: canvases hardly compress; the codec is there for its checksum.
-                compressors=[ZstdCodec(level=1, checksum=True)],
-                # Otherwise a shard of zeros would leave no object, and could not be told from a missing one.
-                config={"write_empty_chunks": True},
-            )
-        aside.rename(path)
+        aside = path.with_name(f".{path.name}.{uuid.uuid4()}{TEMPORARY_SUFFIX}")
+        _lay_out(aside, layout)
+        if path.exists():
+            _mend(path, aside, layout)
+            shutil.rmtree(aside)
+        else:
+            aside.rename(path)
         return cls.open(path)
 
     @classmethod
@@ -109,17 +114,9 @@ class SyntheticStore:
             StorageError: If there is none.
         """
         try:
-            group = zarr.open_group(path, mode="r+")
-            return cls(path, group)
-        except (GroupNotFoundError, FileNotFoundError, KeyError, ValueError) as error:
-            raise StorageError(
-                f"{path} is no synthetic dataset (missing or damaged): delete it and run again"
-            ) from error
-
-    @property
-    def id(self) -> str:
-        """Identity of this store: a new store never matches results cached for an old one."""
-        return str(self._group.attrs["id"])
+            return cls(path, zarr.open_group(path, mode="r+"))
+        except (GroupNotFoundError, FileNotFoundError, KeyError, TypeError, ValueError) as error:
+            raise StorageError(f"{path} is no synthetic dataset (missing or damaged): run again to make it") from error
 
     def write(self, round_: int, shard: int, arrays: dict[str, np.ndarray]) -> str:
         """Write one shard-round whole.
@@ -134,6 +131,8 @@ class SyntheticStore:
         """
         count = self.layout.batch_size
         complete = {**arrays, "rounds": np.full(count, round_, dtype=np.int32)}
+        for path in self.object_paths(round_, shard):
+            path.unlink(missing_ok=True)  # Zarr would read it first, and fail if it is damaged.
         for name, (shape, dtype, _) in self.layout.arrays().items():
             if complete[name].shape != (count, *shape):
                 raise ValueError(f"{name} has shape {complete[name].shape}, the dataset takes {(count, *shape)}")
@@ -146,13 +145,23 @@ class SyntheticStore:
         Raises:
             StorageError: If its object is missing, empty or fails its checksum.
         """
+        self.check_present(round_, shard, (name,))
         (path,) = self.object_paths(round_, shard, (name,))
-        if not path.is_file() or path.stat().st_size == 0:
-            raise StorageError(f"round {round_} shard {shard} has no {name} ({path}): run again to make it")
         try:
             return np.asarray(self._array(name)[self._rows(round_, shard)])
         except (RuntimeError, ValueError) as error:
             raise StorageError(f"{path} is damaged ({error}): run again to make it anew") from error
+
+    def check_present(self, round_: int, shard: int, names: Sequence[str] | None = None) -> None:
+        """Check that one shard-round has its objects, of some arrays or of all, without reading them.
+
+        Raises:
+            StorageError: If one is missing or empty, which Zarr would read as fill values.
+        """
+        for path in self.object_paths(round_, shard, names):
+            if not path.is_file() or path.stat().st_size == 0:
+                name = path.relative_to(self.path).parts[0]
+                raise StorageError(f"round {round_} shard {shard} has no {name} ({path}): run again to make it")
 
     def digest(self, round_: int, shard: int) -> str:
         """SHA-256 of the content of one shard-round, independent of its compression."""
@@ -167,16 +176,18 @@ class SyntheticStore:
 
     def annotate(self, provenance: dict[str, Any]) -> None:
         """Record in the attributes where the images come from."""
-        self._group.update_attributes({"provenance": provenance})
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Where the images come from; empty before `annotate`."""
-        return dict(self._group.attrs.get("provenance", {}))  # type: ignore[arg-type]
+        self._group.update_attributes(sealed(unsealed(dict(self._group.attrs)) | {"provenance": provenance}))
+        self.provenance = provenance
 
     def _array(self, name: str) -> zarr.Array:
-        array = self._group[name]
-        assert isinstance(array, zarr.Array)
+        shape, dtype, _ = self.layout.arrays()[name]
+        try:
+            array = self._group[name]
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(f"{self.path / name} is missing or damaged ({error}): run again to mend it") from error
+        expected = (self.layout.images, *shape)
+        if not isinstance(array, zarr.Array) or array.shape != expected or array.dtype != dtype:
+            raise StorageError(f"{self.path / name} is no array of {expected} {dtype}: run again to mend it")
         return array
 
     def _rows(self, round_: int, shard: int) -> slice:
@@ -185,49 +196,111 @@ class SyntheticStore:
 
 
 class SyntheticImages(Dataset):
-    """A committed dataset as a PyTorch dataset, held in memory as bytes.
+    """A committed dataset as a PyTorch dataset, in bytes, in the order round, shard, image.
 
     Item i is a dict of tensors: "canvas" (uint8, [channels, height, width]), "target" and "soft_label" (float32,
-    [classes]), "round" (int32) and "loss" (float32). The fields of all images are the attributes `canvases`,
-    `targets`, `soft_labels`, `rounds` and `losses`, in the order round, shard, image.
+    [classes]), "round" (int32) and "loss" (float32). A tensor of indices gives a batch of the same in one go. Shards
+    are read whole, on first use, and kept in a cache of bounded size; `storage.loading.shuffled_loader` goes through
+    them in an order that reads each once per epoch.
 
     Args:
         path: The dataset's Zarr group.
+        cache_bytes: Memory for shards, in bytes; at least one shard is held.
 
     Raises:
-        StorageError: If any shard-round is missing or damaged.
+        StorageError: If any shard-round is missing or, when it is read, damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        store = SyntheticStore.open(path)
-        self.canvases = self._all(store, "canvases")
-        self.targets = self._all(store, "targets")
-        self.soft_labels = self._all(store, "soft_labels")
-        self.rounds = self._all(store, "rounds")
-        self.losses = self._all(store, "losses")
+    def __init__(self, path: Path, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+        self.store = SyntheticStore.open(path)
+        self._positions = self.store.layout.positions()
+        for round_, shard in self._positions:
+            self.store.check_present(round_, shard)
+        self._cache_bytes = cache_bytes
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self.canvases)
+        return self.store.layout.images
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """The image with its labels; see the class."""
-        return {
-            "canvas": self.canvases[index],
-            "target": self.targets[index],
-            "soft_label": self.soft_labels[index],
-            "round": self.rounds[index],
-            "loss": self.losses[index],
-        }
+    def __getitem__(self, index: int | Int64[Tensor, " batch"]) -> dict[str, Tensor]:
+        """The image with its labels, or a batch of them; see the class."""
+        if isinstance(index, Tensor):
+            return self.cache.gather(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"there is no image {index}; the dataset has {len(self)}")
+        return {name: rows[0] for name, rows in self.cache.gather(torch.tensor([index])).items()}
 
-    @staticmethod
-    def _all(store: SyntheticStore, name: str) -> torch.Tensor:
-        layout = store.layout
-        pieces = [store.read(r, s, name) for r in range(layout.rounds) for s in range(layout.shards)]
-        return torch.from_numpy(np.concatenate(pieces))
+    @cached_property
+    def cache(self) -> ShardCache:
+        """Shards in memory."""
+        return ShardCache(len(self._positions), self.store.layout.batch_size, self._shard, self._cache_bytes)
+
+    @cached_property
+    def canvases(self) -> UInt8[Tensor, "images channels height width"]:
+        """All images; the whole array in memory, whatever the cache."""
+        return self._whole("canvases")
+
+    @cached_property
+    def targets(self) -> Float[Tensor, "images classes"]:
+        """What each image was optimised for."""
+        return self._whole("targets")
+
+    @cached_property
+    def soft_labels(self) -> Float[Tensor, "images classes"]:
+        """The teacher's predictions of each image."""
+        return self._whole("soft_labels")
+
+    @cached_property
+    def rounds(self) -> Int32[Tensor, " images"]:
+        """The round of each image."""
+        return self._whole("rounds")
+
+    @cached_property
+    def losses(self) -> Float[Tensor, " images"]:
+        """The loss of each image at the end, in nats."""
+        return self._whole("losses")
+
+    def _whole(self, name: str) -> Tensor:
+        return torch.from_numpy(np.concatenate([self.store.read(*position, name) for position in self._positions]))
+
+    def _shard(self, index: int) -> dict[str, np.ndarray]:
+        return {item: self.store.read(*self._positions[index], name) for name, item in ITEMS.items()}
 
 
-def _inner_chunk(batch_size: int, image_bytes: int) -> int:
+def _lay_out(path: Path, layout: DatasetLayout) -> None:
+    """Write the metadata of an empty dataset."""
+    attributes = sealed({"layout": {**asdict(layout), "canvas": list(layout.canvas)}, "provenance": {}})
+    group = zarr.create_group(path, zarr_format=3, attributes=attributes)
+    for name, (shape, dtype, fill) in layout.arrays().items():
+        image_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        group.create_array(
+            name,
+            shape=(layout.images, *shape),
+            shards=(layout.batch_size, *shape),
+            chunks=(inner_chunk(layout.batch_size, image_bytes), *shape),
+            dtype=dtype,
+            fill_value=fill,
+            # Level 1: canvases hardly compress; the codec is there for its checksum.
+            compressors=[ZstdCodec(level=1, checksum=True)],
+            # Otherwise a shard of zeros would leave no object, and could not be told from a missing one.
+            config={"write_empty_chunks": True},
+        )
+
+
+def _mend(path: Path, sound: Path, layout: DatasetLayout) -> None:
+    """Write the metadata of a dataset anew where it is damaged, from a sound one; the images are left alone."""
+    try:
+        existing = SyntheticStore.open(path).layout
+    except StorageError:
+        write_bytes(path / METADATA, (sound / METADATA).read_bytes())
+        existing = layout
+    if existing != layout:
+        raise StorageError(f"{path} holds a dataset of another layout; choose another run directory")
+    for array in layout.arrays():
+        write_bytes(path / array / METADATA, (sound / array / METADATA).read_bytes())
+
+
+def inner_chunk(batch_size: int, image_bytes: int) -> int:
     """Images per chunk inside a shard object: the most that stay under a mebibyte and divide the batch."""
     fitting = max(1, INNER_CHUNK_BYTES // image_bytes)
     return max(count for count in range(1, batch_size + 1) if batch_size % count == 0 and count <= fitting)

@@ -54,6 +54,38 @@ def read_json(path: Path) -> Any:
         raise StorageError(f"{path} is damaged (not JSON): delete it and run again") from error
 
 
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object with a "checksum" over all else in it, by which `unsealed` knows that it is whole."""
+    return {**value, "checksum": digest_of_json(value)}
+
+
+def unsealed(value: dict[str, Any]) -> dict[str, Any]:
+    """The object that was sealed. One without a checksum, from before there were any, passes as it is.
+
+    So callers have to refuse fields that they do not know: the name of the checksum may itself be damaged.
+
+    Raises:
+        ValueError: If the content does not fit the checksum.
+    """
+    content = {key: part for key, part in value.items() if key != "checksum"}
+    if "checksum" in value and value["checksum"] != digest_of_json(content):
+        raise ValueError("the content does not fit its checksum")
+    return content
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """Read a sealed JSON object from a file.
+
+    Raises:
+        StorageError: If it is missing, no JSON object, or not what was sealed; the message names the file.
+    """
+    value = read_json(path)
+    try:
+        return unsealed(value)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StorageError(f"{path} is damaged ({error}): delete it and run again") from error
+
+
 def sync_directory(path: Path) -> None:
     """Make the directory entry of a renamed file durable."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -96,6 +128,27 @@ def remove_leftovers(directory: Path) -> int:
         else:
             path.unlink(missing_ok=True)
     return len(leftovers)
+
+
+def refuse_outside_links(directory: Path) -> None:
+    """Refuse a directory from which a symbolic link leads out: work in it would read or overwrite what is elsewhere.
+
+    The directory itself may be a link.
+
+    Raises:
+        StorageError: Naming the first such link.
+    """
+    root, folders = directory.resolve(), [directory]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
+                    raise StorageError(
+                        f"{entry.path} is a symbolic link to outside of {directory}: put the files there themselves, "
+                        "or make the whole directory a link"
+                    )
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
 
 
 @contextmanager

@@ -1,11 +1,49 @@
-"""Manifests: the record, written last, that a piece of work is done, and by which its files are checked."""
+"""Manifests: what a run is made of, and the record, written last, that a piece of work is done.
+
+They are sealed with a checksum, and by them all other files are checked.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from storage.files import digest_of_file, write_json
+from storage.errors import StorageError
+from storage.files import digest_of_file, read_sealed_json, sealed, write_json
+
+
+class Provenance(BaseModel):
+    """What a run is made of: its manifest.json.
+
+    Attributes:
+        config: Digest of the config's values.
+        teacher: The teacher's fingerprint.
+        seed: The run's seed.
+        versions: Of Python and of the packages that decide what is computed, when the run was started.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: str
+    teacher: str
+    seed: int
+    versions: dict[str, str]
+
+    def write(self, path: Path) -> None:
+        """Write it atomically."""
+        write_json(path, sealed(self.model_dump(mode="json")))
+
+    @classmethod
+    def read(cls, path: Path) -> "Provenance":
+        """Read it back.
+
+        Raises:
+            StorageError: If it is missing or damaged.
+        """
+        try:
+            return cls.model_validate(read_sealed_json(path))
+        except ValidationError as error:
+            raise StorageError(f"{path} is damaged: delete it and run again") from error
 
 
 class Manifest(BaseModel):
@@ -31,22 +69,14 @@ class Manifest(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write it atomically; do so after all of its files."""
-        write_json(path, self.model_dump(mode="json"))
-
-    def broken_files(self, root: Path) -> list[str]:
-        """Its files that are missing or differ from their digest."""
-        return [
-            name
-            for name, digest in self.files.items()
-            if not (root / name).is_file() or digest_of_file(root / name) != digest
-        ]
+        write_json(path, sealed(self.model_dump(mode="json")))
 
 
 def read_manifest(path: Path) -> Manifest | None:
     """The manifest at a path, or None if there is none that can be read: then the work counts as not done."""
     try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+        return Manifest.model_validate(read_sealed_json(path))
+    except (StorageError, ValidationError):
         return None
 
 

@@ -5,24 +5,28 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nas_core.config import RunConfig, flatten
 from nas_core.device import resolve_device
 from nas_core.errors import InputError
 from nas_core.evaluation.data import data_sources
 from nas_core.evaluation.dataset_quality import check_verifier
+from nas_core.memory import check_memory
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.strategies.budget import check_budget
 from nas_core.synthesis.build import check_synthesis
 from nas_core.teachers import Teacher, teachers
-from storage.errors import InUseError
-from storage.files import digest_of_json, exclusive, read_json, remove_leftovers, write_bytes, write_json
+from storage.errors import InUseError, StorageError
+from storage.files import digest_of_json, exclusive, refuse_outside_links, remove_leftovers, write_bytes
+from storage.integrity import config_digest
 from storage.layout import RunLayout
+from storage.manifests import Provenance
 
 
 class Run(BaseModel):
@@ -78,6 +82,7 @@ def preflight(config: RunConfig) -> str:
     if verifier is not None:
         check_verifier(verifier, teacher)
     check_synthesis(teacher, config.synthesis)
+    check_memory(teacher, config.synthesis)
     check_budget(build_space(config, teacher), config.search.max_macs)
     if config.evaluation.data is not None:
         data_sources.build(config.evaluation.data, teacher=teacher)
@@ -92,30 +97,25 @@ def open_run(config: RunConfig, directory: str | None = None) -> Run:
         directory: Where; by default `runs/<name>`.
 
     Raises:
-        InputError: If the config is wrong, or the directory belongs to another config or teacher; says what differs.
+        InputError: If the config is wrong, or the directory is in use, cannot be written, or belongs to another
+            config or teacher; says what differs.
     """
     layout = RunLayout(Path(directory or Path("runs") / config.name).absolute())
-    refuse_other_config(layout, config)
+    _refuse_other_content(layout)
+    known = refuse_other_config(layout, config)
     run = Run(directory=str(layout.root), config=config, fingerprint=preflight(config))
-    provenance = {
-        "config": digest_of_json(config.model_dump(mode="json")),
-        "teacher": run.fingerprint,
-        "seed": config.seed,
-        "versions": versions(),
-    }
-    try:
-        if layout.provenance.exists():
-            known = read_json(layout.provenance)["teacher"]
-            if known != run.fingerprint:
-                raise InputError(
-                    f"{layout.root} was made with another teacher (fingerprint {known[:12]}, now "
-                    f"{run.fingerprint[:12]}): choose another --run-dir, or restore the weights"
-                )
-        else:
-            write_bytes(layout.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
-            write_json(layout.provenance, provenance)
-    except OSError as error:
-        raise InputError(f"cannot write to the run directory {layout.root}: {error.strerror or error}") from error
+    if known is not None and known.teacher != run.fingerprint:
+        raise InputError(
+            f"{layout.root} was made with another teacher (fingerprint {known.teacher[:12]}, now "
+            f"{run.fingerprint[:12]}): choose another --run-dir, or restore the weights"
+        )
+    values = config.model_dump(mode="json")
+    ours = Provenance(config=digest_of_json(values), teacher=run.fingerprint, seed=config.seed, versions=versions())
+    with locked(run):
+        if config_digest(layout.config) != (known or ours).config:
+            write_bytes(layout.config, yaml.safe_dump(values, sort_keys=False).encode())
+        if known is None:
+            ours.write(layout.provenance)
     return run
 
 
@@ -124,43 +124,99 @@ def locked(run: Run) -> Iterator[None]:
     """Be the only process that works in the run's directory, and clear what killed ones left half-written.
 
     Raises:
-        InputError: If another process works there.
+        InputError: If another process works there, or it cannot be written.
     """
-    try:
-        with exclusive(run.layout.root):
-            remove_leftovers(run.layout.root)
-            yield
-    except InUseError as error:
-        raise InputError(str(error)) from error
+    root = run.layout.root
+    with ExitStack() as held:
+        try:
+            held.enter_context(exclusive(root))
+            remove_leftovers(root)
+        except InUseError as error:
+            raise InputError(str(error)) from error
+        except OSError as error:
+            raise InputError(f"cannot write to the run directory {root}: {error.strerror or error}") from error
+        yield
 
 
-def refuse_other_config(layout: RunLayout, config: RunConfig) -> None:
+def refuse_other_config(layout: RunLayout, config: RunConfig) -> Provenance | None:
     """Refuse to continue a run under a changed config.
 
+    A damaged config.yaml or manifest.json is no obstacle as long as the other one vouches for the config.
+
+    Returns:
+        The directory's manifest.json; None if there is none to be trusted.
+
     Raises:
-        InputError: Naming every field that differs.
+        InputError: Naming every field that differs, or the files that would have to be restored.
     """
-    if not layout.config.exists():
-        return
-    there = flatten(yaml.safe_load(layout.config.read_text()))
-    ours = flatten(config.model_dump(mode="json"))
+    ours = config.model_dump(mode="json")
+    try:
+        known = Provenance.read(layout.provenance)
+    except StorageError:
+        known = None
+    if known is not None and known.config == digest_of_json(ours):
+        return known
+    there = _values_in(layout.config)
+    if known is None and there is None and not layout.config.exists():
+        return None
+    if there is None or (known is not None and known.config != config_digest(layout.config)):
+        raise InputError(
+            f"{layout.config} is missing or damaged: give the config that the run was started with, which restores "
+            "it, or choose another --run-dir"
+        )
+    there, ours = flatten(there), flatten(ours)
     differing = [name for name in sorted(there.keys() | ours.keys()) if there.get(name) != ours.get(name)]
     if differing:
         changes = "; ".join(f"{name}: {there.get(name)} there, {ours.get(name)} here" for name in differing)
         raise InputError(f"{layout.root} holds a run of another config ({changes}): choose another --run-dir")
+    return known
+
+
+def _values_in(path: Path) -> dict[str, Any] | None:
+    """The sections of a config file, or None if it is missing or damaged."""
+    try:
+        values = yaml.safe_load(path.read_bytes())
+    except (FileNotFoundError, yaml.YAMLError, UnicodeDecodeError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _refuse_other_content(layout: RunLayout) -> None:
+    """Refuse a directory that holds something else than a run, or links that lead out of it."""
+    if not layout.root.exists():
+        return
+    if not layout.root.is_dir():
+        raise InputError(f"{layout.root} is no directory: choose another --run-dir")
+    visible = [path.name for path in layout.root.iterdir() if not path.name.startswith(".")]
+    if visible and not (layout.config.exists() or layout.provenance.exists()):
+        raise InputError(f"{layout.root} holds other files ({visible[0]}) and no run: choose another --run-dir")
+    try:
+        refuse_outside_links(layout.root)
+    except StorageError as error:
+        raise InputError(str(error)) from error
 
 
 def load_run(directory: Path) -> Run:
     """The run that a directory holds, without checking that its teacher can still be loaded.
 
     Raises:
-        InputError: If the directory holds none.
+        InputError: If the directory holds none, or what describes it is damaged.
     """
     layout = RunLayout(directory.absolute())
     if not layout.config.exists() or not layout.provenance.exists():
         raise InputError(f"{directory} is no run directory (it has no config.yaml and manifest.json)")
-    config = RunConfig.model_validate(yaml.safe_load(layout.config.read_text()))
-    return Run(directory=str(layout.root), config=config, fingerprint=read_json(layout.provenance)["teacher"])
+    _refuse_other_content(layout)
+    known = Provenance.read(layout.provenance)
+    if config_digest(layout.config) != known.config:
+        raise InputError(
+            f"{layout.config} is damaged (it differs from its digest in manifest.json): `dfnas run CONFIG --run-dir "
+            f"{directory}` with the config that the run was started with restores it"
+        )
+    try:
+        config = RunConfig.model_validate(_values_in(layout.config))
+    except ValidationError as error:
+        raise InputError(f"{layout.config} was written by another version of dfnas: use that one") from error
+    return Run(directory=str(layout.root), config=config, fingerprint=known.teacher)
 
 
 def versions() -> dict[str, str]:

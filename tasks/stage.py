@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Task, get_run_logger, task
-from prefect.cache_policies import NO_CACHE, CachePolicy
+from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.runtime import task_run
@@ -24,7 +24,6 @@ from nas_core.checkpoint import Checkpoint
 from storage.checkpoints import load_checkpoint, save_checkpoint
 from storage.files import digest_of_json
 from storage.manifests import Manifest, digests_of_files, read_manifest
-from tasks.progress import progress_bar
 from tasks.run import Run
 
 LASTING_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT}
@@ -150,28 +149,6 @@ def stage_checkpoint(run: Run, piece: str, key: str) -> Checkpoint:
     """The checkpoint of a piece of work: what an interrupted attempt at the same work saved, and where to save."""
     path = run.layout.checkpoint(piece)
     return Checkpoint(load_checkpoint(path, key), lambda state: save_checkpoint(path, key, state))
-
-
-@task(name="verify", task_run_name="verify", cache_policy=NO_CACHE, tags=["dfnas"])
-def verify(run: Run) -> list[str]:
-    """Check every finished piece's files against their checksums; broken pieces lose their manifest, to be made anew.
-
-    Returns:
-        Names of the broken pieces.
-    """
-    logger = get_run_logger()
-    broken = []
-    paths = sorted(run.layout.manifest("*").parent.glob("*.json"))
-    show = progress_bar("verify")
-    for done, path in enumerate(paths, start=1):
-        manifest = read_manifest(path)
-        bad = [str(path)] if manifest is None else manifest.broken_files(run.layout.root)
-        if bad:
-            logger.warning("%s will be made anew: missing or damaged %s", path.stem, ", ".join(bad))
-            path.unlink()
-            broken.append(path.stem)
-        show(done, len(paths), {})
-    return broken
 
 
 def _part(settings: Any, section: str) -> Any:

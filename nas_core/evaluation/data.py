@@ -201,7 +201,7 @@ class NpzSpec(_ImageSpec):
 def npz_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledImages:
     """Arrays of one .npz file; axis 1 holds the channels if its length is 1, 3 or the teacher's, else the last does."""
     path = path.expanduser()
-    if not zipfile.is_zipfile(path):
+    if not path.is_file() or not zipfile.is_zipfile(path):  # a device would be read without end
         raise InputError(f"evaluation.data.path = {path} is no .npz file; write one with numpy.savez")
     shapes = {}
     for array, wanted in (("images", np.uint8), ("labels", np.integer)):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from flows import cli
@@ -38,7 +39,12 @@ BAD_SETTINGS = {
     "teacher.weights=nowhere.safetensors": "nowhere.safetensors",
     "synthesis.canvas=[7, 8]": "synthesis.canvas is 7x8, smaller than the teacher's input 8x8",
     "synthesis.canvas=[100000, 100000]": "sides above",
+    "synthesis.batch_size=1000000000": "canvases of 10x10 takes at least",
     "search.max_macs=10": "raise it to",
+    "name=../outside": "name is '../outside'",
+    "name=/outside": "name is '/outside'",
+    "teacher.weights=/dev/zero": "there is no weights file '/dev/zero'",
+    "evaluation.data.path=/dev/zero": "/dev/zero",
     "synthesis.engine.losses={classification: 0, batch_norm: 0, total_variation: 0, l2: 0}": "all weights are zero",
     "evaluation.data.path=nowhere.npz": "nowhere.npz",
     "device=abacus": "device 'abacus' cannot be used here",
@@ -87,6 +93,20 @@ def test_a_pickle_with_code_in_place_of_weights_is_refused_and_not_run(monkeypat
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(value: float, monkeypatch, capsys, tmp_path: Path):
+    weights = load_file(PROJECT / "examples" / "digits" / "teacher.safetensors")
+    name = max(weights, key=lambda name: weights[name].numel())
+    weights[name].view(-1)[-1] = value
+    save_file(weights, tmp_path / "weights.safetensors")
+    setting = f"teacher.weights={tmp_path}/weights.safetensors"
+    code, text = run_main(monkeypatch, capsys, "run", str(DIGITS), "--run-dir", str(tmp_path / "run"), "--set", setting)
+    assert code == 2
+    assert f"the tensor '{name}' in" in text
+    assert "NaN or infinite" in text
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_unknown_stage_is_refused(monkeypatch, capsys, tmp_path: Path):
     arguments = ("run", str(DIGITS), "--run-dir", str(tmp_path / "run"), "--until", "lunch")
     code, text = run_main(monkeypatch, capsys, *arguments)
@@ -120,8 +140,9 @@ def test_list_names_and_describes(kind: str, names: set[str]):
 
 
 def test_what_is_no_run_directory_is_refused(monkeypatch, capsys, tmp_path: Path):
-    for command in ("status", "report"):
-        code, text = run_main(monkeypatch, capsys, command, str(tmp_path))
+    for command in (["status"], ["report"], ["verify"], ["repair"], ["export-dataset", "--format=webdataset"]):
+        out = [str(tmp_path / "out")] if command[0] == "export-dataset" else []
+        code, text = run_main(monkeypatch, capsys, *command, str(tmp_path), *out)
         assert code == 2
         assert "is no run directory" in text
 

@@ -102,14 +102,13 @@ def test_running_again_computes_nothing(dfnas, tiny_config: Path, copy_of_run: P
     assert modification_times(copy_of_run, "*.json") == before
 
 
-def test_a_damaged_shard_is_made_anew_with_the_same_bytes_and_nothing_else_is(
-    dfnas, tiny_config: Path, copy_of_run: Path
-):
+def test_repair_makes_a_damaged_shard_anew_with_the_same_bytes_and_nothing_else(dfnas, copy_of_run: Path):
     before, digests = modification_times(copy_of_run, "*.json"), results_of(copy_of_run)["digests"]
     path = copy_of_run / "dataset.zarr" / "canvases" / "c" / "3" / "0" / "0" / "0"  # round 1, shard 1
     sound = path.read_bytes()
     path.write_bytes(sound[:50] + bytes([sound[50] ^ 1]) + sound[51:])
-    result = dfnas("run", tiny_config, "--run-dir", copy_of_run)
+    assert dfnas("verify", copy_of_run).returncode == 1
+    result = dfnas("repair", copy_of_run)
     assert result.returncode == 0, result.stderr
     assert path.read_bytes() == sound
     assert results_of(copy_of_run)["digests"] == digests

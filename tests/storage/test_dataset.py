@@ -1,5 +1,6 @@
 """The Zarr dataset: whole shards, nothing invented, damage noticed."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,6 @@ def test_a_flipped_bit_is_noticed(store: SyntheticStore, position: int):
 def test_the_same_content_has_the_same_digest_in_another_store(store: SyntheticStore, tmp_path: Path):
     other = SyntheticStore.create(tmp_path / "other.zarr", LAYOUT)
     assert other.write(1, 2, shard_arrays(12)) == store.digest(1, 2)
-    assert other.id != store.id
     assert store.digest(1, 1) != store.digest(1, 2)
 
 
@@ -109,3 +109,32 @@ def test_provenance_is_kept_in_the_attributes(store: SyntheticStore):
     assert store.provenance == {}
     store.annotate({"teacher": "abc"})
     assert SyntheticStore.open(store.path).provenance == {"teacher": "abc"}
+
+
+def test_a_dataset_from_before_there_were_checksums_opens_and_is_sealed_when_annotated(store: SyntheticStore):
+    path = store.path / "zarr.json"
+    metadata = json.loads(path.read_text())
+    layout = metadata["attributes"]["layout"]
+    path.write_text(json.dumps(metadata | {"attributes": {"id": "0-0", "layout": layout}}))
+    SyntheticStore.open(store.path).annotate({"teacher": "abc"})
+    assert SyntheticStore.open(store.path).provenance == {"teacher": "abc"}
+    path.write_text(path.read_text().replace("abc", "abd"))
+    with pytest.raises(StorageError, match="missing or damaged"):
+        SyntheticStore.open(store.path)
+
+
+def test_damaged_metadata_is_mended_and_the_images_are_kept(store: SyntheticStore):
+    before = {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()}
+    for name in ("zarr.json", "targets/zarr.json"):
+        (store.path / name).write_text("{")
+    SyntheticStore.create(store.path, LAYOUT)
+    assert {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_object_can_be_written_over(store: SyntheticStore):
+    """Zarr itself reads the old object first, and fails."""
+    (path,) = store.object_paths(1, 2, ("canvases",))
+    sound = path.read_bytes()
+    path.write_bytes(sound[: len(sound) // 2])
+    store.write(1, 2, shard_arrays(12))
+    assert path.read_bytes() == sound

@@ -1,0 +1,73 @@
+"""Does a synthesis shard fit into memory? A lower bound, for refusing what cannot work before it is tried."""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nas_core.errors import InputError
+from nas_core.synthesis.config import SynthesisConfig
+from nas_core.teachers.teacher import Teacher
+
+# Canvas, gradient and Adam's two moments, in float32.
+BYTES_PER_CANVAS_VALUE = 4 * 4
+# The least that an activation kept for the backward pass takes: bfloat16.
+BYTES_PER_ACTIVATION = 2
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def check_memory(teacher: Teacher, config: SynthesisConfig) -> None:
+    """Refuse a shard that is larger than the whole memory of the teacher's device.
+
+    Raises:
+        InputError: With both numbers.
+    """
+    needed, there = shard_bytes(teacher, config), total_memory(teacher.device)
+    if needed > there:
+        canvas = "x".join(map(str, config.canvas_size(teacher.input_shape)))
+        raise InputError(
+            f"one shard of {config.batch_size} canvases of {canvas} takes at least {_gib(needed)} of memory, and "
+            f"{teacher.device} has {_gib(there)}: lower synthesis.batch_size or synthesis.canvas"
+        )
+
+
+def shard_bytes(teacher: Teacher, config: SynthesisConfig) -> int:
+    """Memory that one shard takes at least, in bytes: its canvases as they are optimised, and what the teacher keeps.
+
+    Measured peaks are about twice as high (docs/results/synthesis-speed.md).
+    """
+    canvas = teacher.input_shape[0] * math.prod(config.canvas_size(teacher.input_shape))
+    per_image = canvas * BYTES_PER_CANVAS_VALUE + activations(teacher) * BYTES_PER_ACTIVATION
+    return config.batch_size * per_image
+
+
+def activations(teacher: Teacher) -> int:
+    """Values that convolutions and BatchNorm layers give for one image of the teacher's input shape."""
+    counts: list[int] = []
+
+    def count(_layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        counts.append(output.numel())
+
+    layers = [module for module in teacher.module.modules() if isinstance(module, (nn.Conv2d, nn.BatchNorm2d))]
+    handles = [layer.register_forward_hook(count) for layer in layers]
+    try:
+        teacher.logits(torch.zeros(1, *teacher.input_shape, device=teacher.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(counts)
+
+
+def total_memory(device: torch.device) -> int:
+    """All memory of a device, in bytes; for a CPU, no more than the process's control group may have."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.exists() else "max"
+    return physical if limit == "max" else min(physical, int(limit))
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"

@@ -1,0 +1,121 @@
+"""Is a run directory sound? Every file that a finished piece of work vouches for, against its checksum."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from storage.dataset import METADATA, SyntheticStore
+from storage.errors import StorageError
+from storage.files import digest_of_file, digest_of_json
+from storage.layout import RunLayout
+from storage.manifests import Provenance, read_manifest
+
+WORKERS = 8
+# The dataset's own metadata: laid out by the first of these pieces, annotated by the second.
+DATASET_PIECES = ("noise", "dataset")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something broken.
+
+    Attributes:
+        piece: The piece of work to make anew, or None if it is about the run directory itself.
+        files: What of it is missing or damaged, relative to the run directory.
+    """
+
+    piece: str | None
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a check found.
+
+    Attributes:
+        files: How many files were checked.
+        faults: What is broken; empty for a sound directory.
+    """
+
+    files: int
+    faults: tuple[Fault, ...]
+
+
+def verify_run(layout: RunLayout, progress: Callable[[int, int, dict[str, float]], None]) -> Verification:
+    """Compare every file of every finished piece with its checksum, in parallel.
+
+    An object of the dataset that has the SHA-256 of its manifest has sound checksums of its own too: it was read back
+    before that was taken. What belongs to unfinished work is not judged.
+
+    Args:
+        layout: The run directory.
+        progress: Called as progress(done, total, {}) after every file.
+    """
+    expected: dict[str, list[tuple[str, str]]] = {}
+    broken: dict[str | None, list[str]] = {}
+    for path in sorted(layout.manifest("*").parent.glob("*.json")):
+        manifest = read_manifest(path)
+        if manifest is None or manifest.piece != path.stem:
+            broken[path.stem] = [str(path.relative_to(layout.root))]
+        else:
+            expected[path.stem] = list(manifest.files.items())
+    checks = [(piece, name, digest) for piece, files in expected.items() for name, digest in files]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        verdicts = pool.map(lambda check: _is_sound(layout.root / check[1], check[2]), checks)
+        for done, ((piece, name, _), sound) in enumerate(zip(checks, verdicts, strict=True), start=1):
+            if not sound:
+                broken.setdefault(piece, []).append(name)
+            progress(done, len(checks), {})
+    if not _dataset_is_sound(layout):
+        for piece in DATASET_PIECES:
+            if piece in expected:
+                broken.setdefault(piece, []).append(str(layout.dataset.relative_to(layout.root) / METADATA))
+    if own := list(_own_faults(layout)):
+        broken[None] = own
+    faults = tuple(Fault(piece, tuple(files)) for piece, files in broken.items())
+    return Verification(len(checks) + len(expected), faults)
+
+
+def forget(layout: RunLayout, verification: Verification) -> None:
+    """Remove the manifests of broken pieces, so that they count as not done."""
+    for fault in verification.faults:
+        if fault.piece is not None:
+            layout.manifest(fault.piece).unlink(missing_ok=True)
+
+
+def config_digest(path: Path) -> str | None:
+    """Digest of a config file's values as manifest.json records it, or None if it is missing or no YAML."""
+    try:
+        return digest_of_json(yaml.safe_load(path.read_bytes()))
+    except (FileNotFoundError, yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError):
+        return None
+
+
+def _is_sound(path: Path, digest: str) -> bool:
+    try:
+        return path.is_file() and digest_of_file(path) == digest
+    except OSError:
+        return False
+
+
+def _dataset_is_sound(layout: RunLayout) -> bool:
+    try:
+        SyntheticStore.open(layout.dataset)
+    except StorageError:
+        return False
+    return True
+
+
+def _own_faults(layout: RunLayout) -> Iterator[str]:
+    """Which of manifest.json and config.yaml is broken; without the one, the other is not judged beyond its syntax."""
+    config = config_digest(layout.config)
+    try:
+        known = Provenance.read(layout.provenance).config
+    except StorageError:
+        known = config
+        yield layout.provenance.name
+    if config is None or config != known:
+        yield layout.config.name

@@ -1,0 +1,40 @@
+"""The memory that a shard takes at least, by hand; and refusal with both numbers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas_core import memory
+from nas_core.errors import InputError
+from nas_core.memory import activations, check_memory, shard_bytes, total_memory
+from nas_core.synthesis.config import SynthesisConfig
+from nas_core.teachers.teacher import Teacher
+
+
+def test_the_toy_teacher_keeps_two_layers_of_eight_3x3_maps(teacher: Teacher):
+    """A 3x3 convolution of stride 2 makes 3x3 of 8x8; BatchNorm gives as many."""
+    assert activations(teacher) == 2 * 8 * 3 * 3
+
+
+def test_a_shard_is_its_canvases_four_times_and_the_activations(teacher: Teacher):
+    config = SynthesisConfig(canvas=(10, 12), batch_size=5)
+    assert shard_bytes(teacher, config) == 5 * (3 * 10 * 12 * 16 + 144 * 2)
+
+
+def test_a_shard_larger_than_memory_is_refused_with_both_numbers(teacher: Teacher, monkeypatch):
+    config = SynthesisConfig(canvas=(8192, 8192), batch_size=100)  # 300 GiB of canvases
+    monkeypatch.setattr(memory, "total_memory", lambda _: 64 * 2**30)
+    with pytest.raises(InputError, match=r"100 canvases of 8192x8192 takes at least 300\.0 GiB .* cpu has 64\.0 GiB"):
+        check_memory(teacher, config)
+    monkeypatch.setattr(memory, "total_memory", lambda _: 512 * 2**30)
+    check_memory(teacher, config)
+
+
+@pytest.mark.parametrize(("limit", "size"), [("max", None), ("1048576", 1048576)])
+def test_a_control_group_may_have_less_than_the_machine(monkeypatch, tmp_path: Path, limit: str, size: int | None):
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    whole = total_memory(torch.device("cpu"))
+    monkeypatch.setattr(memory, "CGROUP_LIMIT", tmp_path / "memory.max")
+    found = total_memory(torch.device("cpu"))
+    assert found == size if size else found >= whole > 2**27

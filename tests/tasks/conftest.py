@@ -1,0 +1,75 @@
+"""A whole run in seconds, stage by stage, without Prefect's engine or server."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from prefect.logging import disable_run_logger
+
+from flows.config_file import read_config
+from storage.manifests import Manifest
+from tasks.evaluation import evaluate_student
+from tasks.report import write_report
+from tasks.retrain import retrain_architecture
+from tasks.run import Run, locked, open_run
+from tasks.search import search_architecture
+from tasks.stage import Stage
+from tasks.synthesis import commit_dataset, initialise_noise, synthesize
+from tasks.verification import verify
+
+PROJECT = Path(__file__).parents[2]
+TINY = (
+    "name=tiny", "synthesis.rounds=2", "synthesis.shards=2", "synthesis.batch_size=8", "synthesis.labels.windows=1",
+    "synthesis.engine.stages=[{iterations: 5}]", "synthesis.engine.warmup=1",
+    "search.space={name: nasbench201, channels: 2, cells: 1}", "search.batch_size=8",
+    "search.strategy={name: darts, epochs: 1}", "search.max_macs=null",
+    "retrain={epochs: 1, warmup_epochs: 0, batch_size: 8}", "evaluation.data=null",
+    f"teacher.weights={PROJECT / 'examples' / 'digits' / 'teacher.safetensors'}",
+)  # fmt: skip
+
+
+def perform(run: Run) -> dict[str, Manifest]:
+    """What the flow does, in its order: verify, then all stages; what is done is not done again."""
+
+    def piece(stage: Stage, *upstream: Any, **position: int) -> Manifest:
+        return stage.task.fn(run=run, upstream=list(upstream), position=position)
+
+    artifacts = ("tasks.synthesis.create_table_artifact", "tasks.report.create_markdown_artifact")
+    with disable_run_logger(), mock.patch(artifacts[0]), mock.patch(artifacts[1]), locked(run):
+        verify.fn(run)
+        images = {(-1, shard): piece(initialise_noise) for shard in range(run.config.synthesis.shards)}
+        for round_ in range(run.config.synthesis.rounds):
+            for shard in range(run.config.synthesis.shards):
+                images[round_, shard] = piece(synthesize, images[round_ - 1, shard], round=round_, shard=shard)
+        shard_rounds = [manifest for (round_, _), manifest in images.items() if round_ >= 0]
+        dataset = piece(commit_dataset, shard_rounds)
+        found = piece(search_architecture, dataset)
+        model = piece(retrain_architecture, dataset, found)
+        judgement = piece(evaluate_student, dataset, model)
+        report = piece(write_report, [dataset, found, model, judgement], shard_rounds)
+    return {m.piece: m for m in [*images.values(), dataset, found, model, judgement, report]}
+
+
+@pytest.fixture(scope="session")
+def complete() -> Callable[[Run], dict[str, Manifest]]:
+    """Brings a run to its end; see `perform`."""
+    return perform
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished tiny run; tests must not change it."""
+    config = read_config(PROJECT / "configs" / "digits.yaml", TINY)
+    run = open_run(config, str(tmp_path_factory.mktemp("tiny") / "run"))
+    perform(run)
+    return run
+
+
+@pytest.fixture
+def damageable(finished: Run, tmp_path: Path) -> Run:
+    """A copy of it that a test may damage."""
+    shutil.copytree(finished.directory, tmp_path / "run")
+    return finished.model_copy(update={"directory": str(tmp_path / "run")})

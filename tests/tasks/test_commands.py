@@ -1,0 +1,76 @@
+"""`dfnas verify` and `dfnas export-dataset` on a finished run: what they say, and with which exit code they leave."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from flows import cli
+from tasks.run import Run
+
+
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str):
+    """Exit code, standard output and standard error, as the installed command gives them."""
+    monkeypatch.setattr("sys.argv", ["dfnas", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    return int(exit_.value.code or 0), *capsys.readouterr()
+
+
+def test_a_sound_run_passes(finished: Run, monkeypatch, capsys):
+    code, text, _ = command(monkeypatch, capsys, "verify", finished.directory)
+    assert code == 0
+    assert text.strip().endswith("files are sound")
+    code, text, _ = command(monkeypatch, capsys, "verify", finished.directory, "--json")
+    assert code == 0
+    assert json.loads(text)["broken"] == []
+
+
+def test_broken_pieces_are_named_and_nothing_is_changed(damageable: Run, monkeypatch, capsys):
+    (damageable.layout.search).unlink()
+    damageable.layout.config.write_text("name: [")
+    code, text, error = command(monkeypatch, capsys, "verify", damageable.directory)
+    assert code == 1
+    assert "search: missing or damaged search/outcome.json" in text
+    assert "run directory: missing or damaged config.yaml" in text
+    assert "2 broken; `dfnas repair" in error
+    assert damageable.layout.manifest("search").exists()
+    code, text, _ = command(monkeypatch, capsys, "verify", damageable.directory, "--json")
+    assert code == 1
+    assert json.loads(text)["broken"] == [
+        {"piece": "search", "files": ["search/outcome.json"]},
+        {"piece": None, "files": ["config.yaml"]},
+    ]
+
+
+@pytest.mark.parametrize("name", ["status", "report", "repair"])
+def test_a_damaged_config_is_one_sentence(damageable: Run, monkeypatch, capsys, name: str):
+    damageable.layout.config.write_text("name: [")
+    code, text, error = command(monkeypatch, capsys, name, damageable.directory)
+    assert code == 2
+    assert "config.yaml" in error
+    assert len((text + error).strip().splitlines()) == 1
+
+
+def test_verify_needs_neither_prefect_nor_a_teacher(finished: Run):
+    """Every module that could load the one or the other stays out."""
+    program = (
+        "import sys; from flows import cli; sys.argv = ['dfnas', 'verify', sys.argv[1]]\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('prefect', 'nas_core.teachers', 'tasks.run') if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, finished.directory], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_export_counts_its_images(finished: Run, monkeypatch, capsys, tmp_path):
+    out = str(tmp_path / "out")
+    code, text, _ = command(monkeypatch, capsys, "export-dataset", finished.directory, out)
+    assert (code, text.strip()) == (0, f"32 images in {out}")
+    code, _, error = command(monkeypatch, capsys, "export-dataset", finished.directory, out, "--format", "tfrecord")
+    assert code == 2
+    assert "--format tfrecord is unknown; choose from imagefolder, webdataset" in error

@@ -1,0 +1,258 @@
+"""Damage to a run directory is named, and running again makes exactly that anew, to the byte."""
+
+import errno
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from prefect.serializers import JSONSerializer
+
+from nas_core.errors import InputError
+from storage.errors import StorageError
+from storage.files import exclusive
+from storage.integrity import Fault, verify_run
+from tasks.run import Run, load_run, open_run
+from tasks.verification import drop_unfounded_results
+
+UNJUDGED = {".lock"}
+"""Files of a run directory in which nothing can be wrong."""
+
+
+def quiet(_done: int, _total: int, _figures: dict[str, float]) -> None:
+    """No progress bar."""
+
+
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position % len(content)] ^= 1
+    path.write_bytes(content)
+
+
+def files_of(run: Run) -> dict[str, bytes]:
+    root = run.layout.root
+    found = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): path.read_bytes() for path in found}
+
+
+def without_seconds(content: bytes) -> object:
+    """A manifest without its wall time, and so without the checksum over it."""
+    return {key: value for key, value in json.loads(content).items() if key not in ("seconds", "checksum")}
+
+
+def assert_same_run(run: Run, reference: Run) -> None:
+    """Equal to the byte, except for how long a piece took."""
+    ours, theirs = files_of(run), files_of(reference)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        if name.startswith("manifests/"):
+            assert without_seconds(ours[name]) == without_seconds(theirs[name]), name
+        else:
+            assert ours[name] == theirs[name], name
+
+
+def test_a_sound_run_has_no_faults(finished: Run):
+    verification = verify_run(finished.layout, quiet)
+    assert verification.faults == ()
+    assert verification.files > 40
+
+
+def test_one_flipped_byte_in_any_file_is_found(damageable: Run):
+    draws = random.Random(0)
+    for name, content in files_of(damageable).items():
+        if name in UNJUDGED:
+            continue
+        path = damageable.layout.root / name
+        for _ in range(1):
+            flip(path, draws.randrange(len(content)))
+            faults = verify_run(damageable.layout, quiet).faults
+            assert any(name in fault.files for fault in faults), name
+            path.write_bytes(content)
+
+
+SHARD_OBJECT = "dataset.zarr/canvases/c/3/0/0/0"
+BROKEN = {
+    SHARD_OBJECT: {"synthesis-round-001-shard-00001"},
+    "dataset.zarr/targets/zarr.json": {"noise"},
+    "dataset.zarr/zarr.json": {"noise", "dataset"},
+    "manifests/search.json": {"search"},
+    "search/outcome.json": {"search"},
+    "model/weights.safetensors": {"retrain"},
+    "report.html": {"report"},
+    "records/dataset.json": {"dataset"},
+    "config.yaml": set(),
+    "manifest.json": set(),
+}
+
+
+@pytest.mark.parametrize("name", list(BROKEN))
+def test_a_flipped_byte_is_made_good_and_nothing_else_is_done(damageable: Run, finished: Run, complete, name: str):
+    manifests = {path: path.stat().st_mtime_ns for path in damageable.layout.manifest("*").parent.iterdir()}
+    flip(damageable.layout.root / name, 40)
+    assert {fault.piece for fault in verify_run(damageable.layout, quiet).faults} - {None} == BROKEN[name]
+    complete(open_run(damageable.config, damageable.directory))
+    assert_same_run(damageable, finished)
+    assert {path.stem for path in manifests if path.stat().st_mtime_ns != manifests[path]} == BROKEN[name]
+
+
+@pytest.mark.parametrize("fault", ["truncated", "emptied", "deleted"])
+def test_a_truncated_or_deleted_object_is_made_good(damageable: Run, finished: Run, complete, fault: str):
+    path = damageable.layout.root / SHARD_OBJECT
+    content = path.read_bytes()
+    if fault == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(content[: len(content) // 2] if fault == "truncated" else b"")
+    assert verify_run(damageable.layout, quiet).faults == (Fault("synthesis-round-001-shard-00001", (SHARD_OBJECT,)),)
+    complete(damageable)
+    assert_same_run(damageable, finished)
+
+
+def test_a_deleted_dataset_is_made_good(damageable: Run, finished: Run, complete):
+    shutil.rmtree(damageable.layout.dataset)
+    complete(damageable)
+    assert_same_run(damageable, finished)
+
+
+def test_a_full_disk_fails_the_write_and_leaves_nothing_half_made(
+    damageable: Run, finished: Run, complete, monkeypatch: pytest.MonkeyPatch
+):
+    """The object's file takes half of its content, then the disk is full; once there is room, the run completes."""
+    object_path = damageable.layout.root / SHARD_OBJECT
+    object_path.unlink()
+    real_open = Path.open
+
+    def open_on_a_full_disk(path: Path, *arguments, **options):
+        file = real_open(path, *arguments, **options)
+        if path.suffix != ".partial":
+            return file
+
+        def write(content) -> int:
+            type(file).write(file, bytes(content)[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+        class Full:
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                file.close()
+
+        Full.write = staticmethod(write)
+        return Full()
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "open", open_on_a_full_disk)
+        with pytest.raises(OSError, match="No space left on device"):
+            complete(damageable)
+    assert not list(damageable.layout.root.rglob("*.partial"))
+    assert not object_path.exists()
+    assert not damageable.layout.manifest("synthesis-round-001-shard-00001").exists()
+    complete(damageable)
+    assert_same_run(damageable, finished)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "manifest.json"])
+def test_a_damaged_description_is_a_sentence(damageable: Run, name: str):
+    """At any byte: what reads the directory says what is wrong, and the original config still opens it."""
+    path = damageable.layout.root / name
+    content = path.read_bytes()
+    for position in range(0, len(content), 301 if name == "config.yaml" else 61):
+        flip(path, position)
+        with pytest.raises((InputError, StorageError), match=f"{name} is damaged"):
+            load_run(damageable.layout.root)
+        open_run(damageable.config, damageable.directory)
+        assert path.read_bytes() == content
+
+
+def test_a_damaged_config_does_not_vouch_for_itself(damageable: Run):
+    """Repairing from the directory's own config.yaml must not take a flipped digit for the user's wish."""
+    config = damageable.layout.config
+    config.write_text(config.read_text().replace("seed: 0", "seed: 1"))
+    changed = damageable.config.model_copy(update={"seed": 1})
+    with pytest.raises(InputError, match=r"config\.yaml is missing or damaged"):
+        open_run(changed, damageable.directory)
+
+
+def test_a_read_only_directory_is_named_before_anything_runs(damageable: Run, monkeypatch: pytest.MonkeyPatch):
+    """Injected, as permissions do not bind every user."""
+    real_open = Path.open
+
+    def open_read_only(path: Path, mode: str = "r", *arguments, **options):
+        if set(mode) & set("wax+"):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return real_open(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_read_only)
+    with pytest.raises(InputError, match=r"cannot write to the run directory .*: Read-only file system"):
+        open_run(damageable.config, damageable.directory)
+    assert verify_run(damageable.layout, quiet).faults == ()
+
+
+def test_a_directory_in_use_is_refused_before_a_server_is_started(damageable: Run):
+    with exclusive(damageable.layout.root), pytest.raises(InputError, match="another run is working in"):
+        open_run(damageable.config, damageable.directory)
+
+
+def test_a_directory_of_other_files_is_refused_and_left_alone(finished: Run, tmp_path: Path):
+    """Clearing a run's leftovers in somebody's home would delete their downloads."""
+    (tmp_path / "download.partial").touch()
+    with pytest.raises(InputError, match=r"holds other files \(download.partial\) and no run"):
+        open_run(finished.config, str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["download.partial"]
+
+
+@pytest.mark.parametrize("name", ["dataset.zarr/canvases/c", "dataset.zarr/zarr.json", "model", SHARD_OBJECT])
+def test_a_link_to_outside_is_refused_before_anything_runs(damageable: Run, tmp_path: Path, name: str):
+    path = damageable.layout.root / name
+    shutil.move(path, tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    for opens in (lambda: open_run(damageable.config, damageable.directory), lambda: load_run(damageable.layout.root)):
+        with pytest.raises(InputError, match="is a symbolic link to outside of"):
+            opens()
+
+
+def test_a_run_directory_may_be_a_link_itself(finished: Run, tmp_path: Path):
+    (tmp_path / "link").symlink_to(finished.directory)
+    assert open_run(finished.config, str(tmp_path / "link")).fingerprint == finished.fingerprint
+
+
+def cached_result(run: Run, **changes: object) -> Path:
+    """A file as Prefect writes it for the search's manifest, with changes to its record."""
+    data = json.loads(run.layout.manifest("search").read_text())
+    del data["checksum"]
+    result = {"__class__": "storage.manifests.Manifest", "data": data}
+    serializer = JSONSerializer().model_dump(mode="json")
+    record = {"metadata": {"serializer": serializer, "storage_block_id": None}, "result": json.dumps(result)}
+    run.layout.cache.mkdir()
+    path = run.layout.cache / "search-0"
+    path.write_text(json.dumps(record | changes))
+    return path
+
+
+def test_a_cached_result_that_mirrors_its_manifest_is_kept(damageable: Run):
+    path = cached_result(damageable)
+    assert drop_unfounded_results(damageable) == []
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metadata": {"serializer": {"type": "pickle"}, "storage_block_id": None}},
+        {"result": "{}"},
+        {"result": 1},
+    ],
+)
+def test_any_other_cached_result_is_removed_unread(damageable: Run, changes: dict):
+    """Prefect would unpickle, and thereby run, what a stranger's run directory holds."""
+    path = cached_result(damageable, **changes)
+    assert drop_unfounded_results(damageable) == [path]
+    assert not path.exists()
+
+
+def test_a_flipped_byte_in_the_result_of_prefects_cache_is_noticed(damageable: Run):
+    path = cached_result(damageable)
+    flip(path, path.read_text().index("digest") + 15)
+    assert drop_unfounded_results(damageable) == [path]

@@ -15,7 +15,7 @@ from nas_core.device import resolve_device
 from nas_core.errors import InputError
 from nas_core.evaluation.data import data_sources
 from nas_core.search_spaces import SearchSpace, spaces
-from nas_core.strategies.budget import check_budget
+from nas_core.strategies import strategies
 from nas_core.synthesis.checks import check_synthesis
 from nas_core.teachers import Teacher, teachers
 from storage.errors import InUseError
@@ -69,7 +69,7 @@ def preflight(config: RunConfig) -> str:
     resolve_device(config.device)
     teacher = _load_teacher(config.model_dump_json())
     check_synthesis(teacher, config.synthesis)
-    check_budget(build_space(config, teacher), config.search.max_macs)
+    strategies.build(config.search.strategy).check(build_space(config, teacher), config.search.max_macs)
     if config.evaluation.data is not None:
         data_sources.build(config.evaluation.data, teacher=teacher)
     return teacher.fingerprint()

@@ -11,7 +11,7 @@ from tasks.run import Run
 from tasks.stage import Product, stage, stage_checkpoint
 
 
-@stage("search", version=1, sections=("search", "evaluation.held_out"))
+@stage("search", version=2, sections=("search", "evaluation.held_out"))
 def search_architecture(run: Run, piece: str, key: str, _dataset: Manifest) -> Product:
     """Search the space with the strategy, against the teacher's soft labels, under the budget."""
     config = run.config.search
@@ -38,6 +38,7 @@ def search_architecture(run: Run, piece: str, key: str, _dataset: Manifest) -> P
         "training": outcome.training,
         "search": outcome.search,
         "candidates": outcome.candidates,
+        "front": outcome.front,
     }
     write_json(run.layout.search, records)
     return Product(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nas_core.errors import InputError
 from nas_core.ops.mixed import Gate as Gate
 from nas_core.ops.mixed import Gates
+from nas_core.ops.mixed import Subset as Subset
 from nas_core.registry import Registry
 
 
@@ -27,10 +28,13 @@ class Slot:
     Attributes:
         name: What the choice is, such as "1<-0" for the edge from node 0 to node 1.
         operations: Names of the operations to choose from; a gate's index counts in this order.
+        group: Where the choice is an edge of a cell, the node that the edge enters, written "cell/node"; edges of one
+            group compete. None: the choice is no edge.
     """
 
     name: str
     operations: tuple[str, ...]
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,15 @@ class SearchSpace(abc.ABC):
     num_classes: int
 
     @abc.abstractmethod
-    def supernet(self) -> Supernet:
-        """A new supernet with the operations that the slots allow."""
+    def supernet(self, *, partial: int = 1) -> Supernet:
+        """A new supernet with the operations that the slots allow.
+
+        Args:
+            partial: Only 1 / `partial` of the channels pass through an edge's operations, see `MixedOperation`.
+
+        Raises:
+            InputError: If the space has no such edges, or their channels cannot be divided like that.
+        """
 
     @abc.abstractmethod
     def network(self, architecture: Architecture) -> nn.Module:
@@ -116,6 +127,13 @@ class SearchSpace(abc.ABC):
         restricted = copy.copy(self)
         restricted.slots = self.restricted_slots(self.slots, allowed)
         return restricted
+
+    def deepened(self, cells: int) -> "SearchSpace":  # noqa: ARG002 - for spaces that can
+        """The same slots in a space of so many more cells in all; raises InputError if it has none to repeat."""
+        raise InputError(
+            f"search space '{self.name}' is no stack of equal cells, so that none can be added; choose a strategy "
+            f"without extra_cells"
+        )
 
     def sample(self, generator: torch.Generator) -> tuple[int, ...]:
         """Operation indices drawn uniformly and independently per slot."""

@@ -62,7 +62,12 @@ class Trainee:
 
     Args:
         network: Its parameters are the weights that the loop updates; on the device of the batches.
+
+    Attributes:
+        passes: Forward and backward passes whose gradients add up to one step.
     """
+
+    passes: int = 1
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
@@ -79,6 +84,10 @@ class Trainee:
 
     def end_epoch(self, record: dict[str, Any], /) -> None:
         """See an epoch's record, which may be added to."""
+
+    def finished(self) -> bool:
+        """Whether training ends before the next epoch, although the recipe has more."""
+        return False
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs beside the network's weights."""
@@ -137,7 +146,8 @@ def train(
 
     Returns:
         One record per epoch: {"epoch", "loss", "learning_rate" (of its last step), "agreement"} and what the trainee
-        adds; loss and agreement are averages over the epoch's steps, each before its update.
+        adds; loss and agreement are averages over the epoch's steps, each before its update. Fewer records than the
+        recipe has epochs if the trainee is `finished` before.
 
     Raises:
         InputError: If the loss is no longer a finite number.
@@ -154,6 +164,8 @@ def train(
         trainee.load(state["trainee"])
         records = state["records"]
     for epoch in range(len(records), recipe.epochs):
+        if trainee.finished():
+            break
         order = generator(seed, f"{stage}.batches", epoch)
         record = _train_epoch(trainee, batches, recipe, objective, optimiser, epoch, order, progress)
         if not math.isfinite(record["loss"]):
@@ -198,12 +210,13 @@ def _train_epoch(
         trainee.before_step(Step(batch, optimiser))
         # To None, not to zero: neither decay nor momentum may move the weights of a path that did not run.
         optimiser.zero_grad(set_to_none=True)
-        logits = trainee.forward(batch.images)
-        loss = objective(logits, batch.teacher_logits)
-        loss.backward()
+        for _ in range(trainee.passes):
+            logits = trainee.forward(batch.images)
+            loss = objective(logits, batch.teacher_logits)
+            loss.backward()
+            averages.add(loss, logits, batch.teacher_logits)
         clip_grad_norm_(weights, recipe.gradient_clip)
         optimiser.step()
-        averages.add(loss, logits, batch.teacher_logits)
         if position % STEPS_BETWEEN_READINGS == 0:
             figures = averages.read()
         progress(done + 1, recipe.epochs * len(batches), figures)

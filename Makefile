@@ -18,8 +18,8 @@ help:  ## list the targets
 demo: .venv/installed  ## digits, from a trained network to a smaller one, in minutes
 	$(BIN)/dfnas run configs/digits.yaml --run-dir runs/digits
 
-test: .venv/installed  ## all tests
-	$(BIN)/python -m pytest
+test: .venv/installed  ## all tests, two at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/installed  ## style, types and import rules
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 import importlib.metadata
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -11,6 +11,9 @@ from pydantic.fields import FieldInfo
 from sphinx.application import Sphinx
 
 from nas_core.config import RunConfig
+from nas_core.strategies import strategies
+from nas_core.strategies.parts import DifferentiableSpec
+from nas_core.strategies.presets import OTHERS, TABLE, Preset
 
 project = "dfnas"
 author = "the dfnas authors"
@@ -27,6 +30,9 @@ def sections(model: type[BaseModel], key: str) -> Iterator[str]:
     """A table of a model's own fields, then those of the models inside it."""
     title = f"{key} (name: {model.model_fields['name'].default})" if _is_choice(model) else key or "the run"
     yield f"\n## {title}\n\n{' '.join((model.__doc__ or '').split())}\n"
+    if issubclass(model, Preset):
+        yield "The settings of its base with other defaults, see [Search strategies](strategies.md)."
+        return
     yield "| key | type | default | |\n|---|---|---|---|"
     inner: list[tuple[type[BaseModel], str]] = []
     for name, field in model.model_fields.items():
@@ -77,9 +83,38 @@ def _default(field: FieldInfo) -> str:
     return "" if isinstance(value, BaseModel) else f"`{'null' if value is None else value}`"
 
 
+def strategy_tables() -> Iterator[str]:
+    """Every preset of differentiable search with its choice of each part, then the other strategies."""
+    parts = ["order", "perturbation", "partial", "progression", "regularisation", "stopping", "grid"]
+    rest = "other settings than DARTS's"
+    yield f"| name | {' | '.join(parts)} | {rest} |\n|{'---|' * (len(parts) + 2)}"
+    for name, (_, settings) in TABLE.items():
+        cells = [_written(settings[part]) if part in settings else "" for part in parts]
+        others = {key: value for key, value in settings.items() if key not in parts}
+        yield f"| `{name}` | {' | '.join(cells)} | {_written(others)} |"
+    yield "\n| name | |\n|---|---|"
+    for name, text in strategies.describe().items():
+        settings = OTHERS[name][3] if name in OTHERS else {}
+        if not issubclass(strategies.spec(name), DifferentiableSpec) or name == "differentiable":
+            yield f"| `{name}` | {text}{' ' + _written(settings) if settings else ''} |"
+
+
+def _written(value: typing.Any) -> str:
+    """A setting as it is written in YAML on one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{key}: {{{_written(inner)}}}" if isinstance(inner, Mapping) else f"{key}: {_written(inner)}"
+            for key, inner in value.items()
+        )
+    if isinstance(value, list):
+        return f"[{', '.join(f'{{{_written(inner)}}}' for inner in value)}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def write_reference(_: Sphinx) -> None:
-    """Write the reference that configuration.md includes."""
+    """Write what configuration.md and strategies.md include."""
     REFERENCE.parent.mkdir(exist_ok=True)
+    REFERENCE.with_name("strategies.md").write_text("\n".join(strategy_tables()))
     REFERENCE.write_text("\n".join(sections(RunConfig, "")))
 
 

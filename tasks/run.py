@@ -19,7 +19,7 @@ from nas_core.evaluation.data import data_sources
 from nas_core.evaluation.dataset_quality import check_verifier
 from nas_core.memory import check_memory
 from nas_core.search_spaces import SearchSpace, spaces
-from nas_core.strategies.budget import check_budget
+from nas_core.strategies import strategies
 from nas_core.synthesis.build import check_synthesis
 from nas_core.teachers import Teacher, teachers
 from storage.errors import InUseError, StorageError
@@ -83,7 +83,7 @@ def preflight(config: RunConfig) -> str:
         check_verifier(verifier, teacher)
     check_synthesis(teacher, config.synthesis)
     check_memory(teacher, config.synthesis)
-    check_budget(build_space(config, teacher), config.search.max_macs)
+    strategies.build(config.search.strategy).check(build_space(config, teacher), config.search.max_macs)
     if config.evaluation.data is not None:
         data_sources.build(config.evaluation.data, teacher=teacher)
     return teacher.fingerprint()

@@ -38,6 +38,7 @@ def search_architecture(run: Run, piece: str, key: str, _dataset: Manifest) -> P
         "training": outcome.training,
         "search": outcome.search,
         "candidates": outcome.candidates,
+        "front": outcome.front,
     }
     write_json(run.layout.search, records)
     return Product(

@@ -1,6 +1,7 @@
 """Running statistics of BatchNorm for one path through shared weights."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,17 @@ from nas_core.seeding import generator
 def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
     """All BatchNorm layers of a network."""
     return [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+
+
+@contextmanager
+def kept_statistics(module: nn.Module) -> Iterator[None]:
+    """Forward passes inside leave no trace in the buffers of a network, whatever its mode."""
+    kept = [buffer.clone() for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(module.buffers(), kept, strict=True):
+            buffer.copy_(value)
 
 
 @torch.no_grad()

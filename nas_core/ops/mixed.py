@@ -2,16 +2,31 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 # What an architecture takes of a slot: one operation, or several or none of them (as an edge that a cell leaves out).
 Choice: TypeAlias = int | tuple[int, ...]
-# A choice runs that operation alone; a vector of weights, one per operation, mixes all of them.
-Gate: TypeAlias = Choice | Tensor
+
+
+class Subset(NamedTuple):
+    """Weights of some operations of a slot; the others are not computed.
+
+    Attributes:
+        indices: Which operations.
+        weights: Weight of each, of shape (indices,).
+    """
+
+    indices: tuple[int, ...]
+    weights: Tensor
+
+
+# A choice runs that operation alone; a vector of weights mixes all operations of the slot, a subset some of them.
+Gate: TypeAlias = Choice | Tensor | Subset
 Gates: TypeAlias = Sequence[Gate]
 
 
@@ -29,33 +44,56 @@ class MixedOperation(nn.Module):
     """The candidate operations of one slot.
 
     Args:
-        operations: The candidates, in the order in which gates count them; all give the same shape.
+        operations: The candidates, in the order in which gates count them; all give the same shape. With partial
+            channels they are made for 1 / `partial` of the channels.
+        partial: Only the first 1 / `partial` of the channels pass through the operations. The others bypass them,
+            pooled where the operations halve the sides, and all are shuffled in `partial` groups.
+
+    Source:
+        Partial channels: PC-DARTS, arXiv:1907.05737, section 3.2.
     """
 
-    def __init__(self, operations: Sequence[nn.Module]) -> None:
+    def __init__(self, operations: Sequence[nn.Module], partial: int = 1) -> None:
         super().__init__()
         self.operations = nn.ModuleList(operations)
+        self.partial = partial
 
     def forward(
-        self, x: Any, gate: int | tuple[int, ...] | Float[Tensor, " operations"]
+        self, x: Any, gate: int | tuple[int, ...] | Float[Tensor, " operations"] | Subset
     ) -> Float[Tensor, "batch out_channels out_height out_width"]:
         """Run under a gate.
 
         Args:
             x: The input of every candidate, as a rule a tensor (batch, channels, height, width).
             gate: An index: that operation runs and nothing of the others is computed. Indices: the sum of these
-                operations alone. Weights: the sum of weight x operation(x) over all operations; gradients reach the
-                weights.
+                operations alone. Weights: the sum of weight x operation(x) over all operations, or over those of a
+                subset; gradients reach the weights. Channels that bypass the operations are multiplied by the sum of
+                the weights: a softmax leaves them as they are, and a weight of the whole edge reaches the whole edge.
 
         Raises:
             ValueError: If there is not one weight per operation, or no index: the slot's owner leaves it out.
         """
+        if self.partial == 1:
+            return self._mix(x, gate)
+        processed, bypass = x.tensor_split([x.shape[1] // self.partial], dim=1)
+        mixed = self._mix(processed, gate)
+        if mixed.shape[2:] != bypass.shape[2:]:
+            bypass = functional.max_pool2d(bypass, 2, ceil_mode=True)
+        if isinstance(gate, (Subset, Tensor)):
+            bypass = bypass * (gate.weights if isinstance(gate, Subset) else gate).sum()
+        return functional.channel_shuffle(torch.cat([mixed, bypass], dim=1), self.partial)
+
+    def _mix(self, x: Any, gate: Gate) -> Tensor:
+        """The operations under a gate, all channels of `x` passing through them."""
         if isinstance(gate, int):
             return self.operations[gate](x)
-        if left_out(gate):
-            raise ValueError("a slot of which nothing is chosen must not run")
-        if isinstance(gate, tuple):
-            terms = [self.operations[index](x) for index in gate]
+        if isinstance(gate, Subset):
+            chosen, weights = gate.indices, gate.weights
+        elif isinstance(gate, tuple):
+            if left_out(gate):
+                raise ValueError("a slot of which nothing is chosen must not run")
+            return functools.reduce(torch.add, [self.operations[index](x) for index in gate])
         else:
-            terms = [weight * operation(x) for weight, operation in zip(gate, self.operations, strict=True)]
-        return functools.reduce(torch.add, terms)
+            chosen, weights = range(len(self.operations)), gate
+        weighted = [weight * self.operations[index](x) for weight, index in zip(weights, chosen, strict=True)]
+        return functools.reduce(torch.add, weighted)

@@ -10,9 +10,9 @@ from nas_core.search_spaces import nasbench1shot1 as nasbench1shot1
 from nas_core.search_spaces import nasbench201 as nasbench201
 from nas_core.search_spaces import proxyless as proxyless
 from nas_core.search_spaces import shufflenet as shufflenet
-from nas_core.search_spaces.base import Architecture, Gate, Gates, SearchSpace, Slot, Supernet, spaces
+from nas_core.search_spaces.base import Architecture, Gate, Gates, SearchSpace, Slot, Subset, Supernet, spaces
 
-__all__ = ["Architecture", "Gate", "Gates", "SearchSpace", "Slot", "Supernet", "rebuild_network", "spaces"]
+__all__ = ["Architecture", "Gate", "Gates", "SearchSpace", "Slot", "Subset", "Supernet", "rebuild_network", "spaces"]
 
 
 def rebuild_network(

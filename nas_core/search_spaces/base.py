@@ -26,6 +26,7 @@ from nas_core.ops.knapsack import best_choices
 from nas_core.ops.mixed import Choice as Choice
 from nas_core.ops.mixed import Gate as Gate
 from nas_core.ops.mixed import Gates
+from nas_core.ops.mixed import Subset as Subset
 from nas_core.registry import Registry
 
 # One choice per slot.
@@ -41,10 +42,13 @@ class Slot:
     Attributes:
         name: What the choice is, such as "1<-0" for the edge from node 0 to node 1.
         operations: Names of the operations to choose from; a gate's index counts in this order.
+        group: Where the choice is an edge of a cell, the node that the edge enters, written "cell/node"; edges of one
+            group compete. None: the choice is no edge.
     """
 
     name: str
     operations: tuple[str, ...]
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,15 @@ class SearchSpace(abc.ABC):
     num_classes: int
 
     @abc.abstractmethod
-    def supernet(self) -> Supernet:
-        """A new supernet with the operations that the slots allow."""
+    def supernet(self, *, partial: int = 1) -> Supernet:
+        """A new supernet with the operations that the slots allow.
+
+        Args:
+            partial: Only 1 / `partial` of the channels pass through an edge's operations, see `MixedOperation`.
+
+        Raises:
+            InputError: If the space has no such edges, or their channels cannot be divided like that.
+        """
 
     @abc.abstractmethod
     def network(self, architecture: Architecture) -> nn.Module:
@@ -181,6 +192,13 @@ class SearchSpace(abc.ABC):
                 raise InputError(f"the restriction of {self.name} leaves no legal choice for {slots}; allow more there")
         return restricted
 
+    def deepened(self, cells: int) -> "SearchSpace":  # noqa: ARG002 - for spaces that can
+        """The same slots in a space whose supernet has so many more cells; raises InputError if there are none."""
+        raise InputError(
+            f"search space '{self.name}' is no stack of equal cells, so that none can be added; choose a strategy "
+            f"without extra_cells"
+        )
+
     @property
     def size(self) -> int:
         """Number of architectures."""
@@ -226,7 +244,7 @@ class SearchSpace(abc.ABC):
         value = CostTable(0.0, tuple(tuple(row) for row in scores))
         picks = best_choices(
             [[value.of_slots(d.slots, option) for option in d.options] for d in self.decisions],
-            [[self._macs.of_slots(d.slots, option) for option in d.options] for d in self.decisions],
+            self.option_macs(),
             None if max_macs is None else max_macs - self._macs.fixed,
         )
         return self._joined([d.options[pick] for d, pick in zip(self.decisions, picks, strict=True)])
@@ -253,8 +271,12 @@ class SearchSpace(abc.ABC):
 
     def macs_range(self) -> tuple[int, int]:
         """Multiply-accumulates of the cheapest and of the dearest architecture."""
-        costs = [[self._macs.of_slots(d.slots, option) for option in d.options] for d in self.decisions]
+        costs = self.option_macs()
         return self._macs.fixed + sum(map(min, costs)), self._macs.fixed + sum(map(max, costs))
+
+    def option_macs(self) -> list[list[int]]:
+        """Multiply-accumulates for one image of each option of each decision; what is outside all slots left out."""
+        return [[self._macs.of_slots(d.slots, option) for option in d.options] for d in self.decisions]
 
     def costs(self, measure: Callable[[Part], Cost]) -> CostTable[Cost]:
         """The additive table of any cost of parts, each kind of part measured once.
@@ -278,6 +300,19 @@ class SearchSpace(abc.ABC):
         return CostTable(*self.cost_table())
 
     # --- for subclasses ---
+
+    def check_partial(self, partial: int, channels: int | None = None) -> None:
+        """Refuse partial channels: of a space without edges (`channels` None), or that they do not divide."""
+        if partial > 1 and channels is None:
+            raise InputError(
+                f"search space '{self.name}' has no edges that keep their channels, so that a part of them could "
+                f"bypass the operations; choose a strategy without partial channels"
+            )
+        if channels is not None and channels % partial:
+            raise InputError(
+                f"search space '{self.name}': channels = {channels} cannot be divided by partial channels 1/{partial}; "
+                f"choose a multiple of {partial}"
+            )
 
     @classmethod
     def check_sizes(cls, **sizes: int) -> None:

@@ -140,7 +140,7 @@ class DartsSpace(SearchSpace):
         self.drop_path, self.auxiliary_weight = drop_path, auxiliary_weight
         self.input_shape, self.num_classes = input_shape, num_classes
         self.slots = tuple(
-            Slot(f"{kind} {target}<-{source}", operations)
+            Slot(f"{kind} {target}<-{source}", operations, group=f"{kind}/{target}")
             for kind, cell in zip(("normal", "reduce"), SUBSPACES[subspace], strict=True)
             for (target, source), operations in zip(EDGES, cell, strict=True)
         )
@@ -160,23 +160,25 @@ class DartsSpace(SearchSpace):
             found.append(Decision(slots, tuple(options)))
         return tuple(found)
 
-    def with_cells(self, cells: int) -> "DartsSpace":
-        """The same space with a deeper or shallower supernet; networks stay as they are."""
+    def deepened(self, cells: int) -> "DartsSpace":
+        """So many more cells in the supernet; networks, and so their costs, stay as they are."""
         deeper = copy.copy(self)
-        deeper.cells = cells
+        deeper.cells = self.cells + cells
         return deeper
 
-    def supernet(self) -> DartsSupernet:
+    def supernet(self, *, partial: int = 1) -> DartsSupernet:
         """A supernet; each edge holds its slot's operations."""
+        self.check_partial(partial, self.channels)
 
         def make_edges(reduction: bool, channels: int) -> Mapping[int, nn.Module]:
             slots = self.slots[len(EDGES) :] if reduction else self.slots[: len(EDGES)]
             return {
                 edge: MixedOperation(
                     [
-                        cell_operation(name, channels, edge_stride(edge, reduction), search=True)
+                        cell_operation(name, channels // partial, edge_stride(edge, reduction), search=True)
                         for name in slot.operations
-                    ]
+                    ],
+                    partial,
                 )
                 for edge, slot in enumerate(slots)
             }

@@ -126,8 +126,9 @@ class NasBench1Shot1(SearchSpace):
         joint = tuple(filter(self._uses_every_block, itertools.product(*options)))
         return (*operations, Decision(tuple(slots), joint))
 
-    def supernet(self) -> NasBench1Shot1Supernet:
+    def supernet(self, *, partial: int = 1) -> NasBench1Shot1Supernet:
         """A supernet, whose output has a place for every block."""
+        self.check_partial(partial)
 
         def make_cell(in_channels: int, channels: int) -> tuple[Cell, int]:
             operations = [

@@ -4,6 +4,7 @@ Source: Dong and Yang, "NAS-Bench-201", arXiv:2001.00326, and its reference code
 BatchNorm layers lack scale and shift; stem, residual blocks and head are the stand-alone network's.
 """
 
+import copy
 import re
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, get_args
@@ -175,21 +176,32 @@ class NasBench201(SearchSpace):
         self.check_sizes(channels=channels, cells=cells, num_classes=num_classes, input_shape=min(input_shape))
         self.channels, self.cells = channels, cells
         self.input_shape, self.num_classes = input_shape, num_classes
-        every = tuple(Slot(f"{target}<-{source}", OPERATIONS) for target, source in EDGES)
+        every = tuple(Slot(f"{target}<-{source}", OPERATIONS, group=f"cell/{target}") for target, source in EDGES)
         self.slots = self.restricted_slots(every, dict.fromkeys(range(len(EDGES)), operations))
 
-    def supernet(self) -> NasBench201Supernet:
+    def supernet(self, *, partial: int = 1) -> NasBench201Supernet:
         """A supernet; each edge holds its slot's operations."""
+        self.check_partial(partial, self.channels)
 
         def make_cell(width: int) -> Cell:
             return Cell(
                 [
-                    MixedOperation([cell_operation(name, width, affine=False) for name in slot.operations])
+                    MixedOperation(
+                        [cell_operation(name, width // partial, affine=False) for name in slot.operations], partial
+                    )
                     for slot in self.slots
                 ]
             )
 
         return NasBench201Supernet(self.input_shape[0], self.channels, self.cells, self.num_classes, make_cell)
+
+    def deepened(self, cells: int) -> "NasBench201":
+        """Spread over the three stages, rounded up to the same number in each."""
+        deeper = copy.copy(self)
+        # What `restrict` copies is computed for this depth.
+        vars(deeper).pop("_macs", None)
+        deeper.cells = self.cells + -(-cells // 3)
+        return deeper
 
     def network(self, architecture: Architecture) -> Macro:
         """The benchmark's stand-alone network."""

@@ -195,8 +195,9 @@ class ProxylessSpace(SearchSpace):
             for index, place in enumerate(self._places())
         )
 
-    def supernet(self) -> ProxylessSupernet:
+    def supernet(self, *, partial: int = 1) -> ProxylessSupernet:
         """A supernet; like the reference code's, its BatchNorm layers have scale and shift."""
+        self.check_partial(partial)
         blocks = [
             Block(MixedOperation([block_operation(name, place) for name in slot.operations]), place.shortcut)
             for slot, place in zip(self.slots, self._places(), strict=True)

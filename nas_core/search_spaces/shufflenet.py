@@ -189,8 +189,9 @@ class ShuffleNet(SearchSpace):
         self.input_shape, self.num_classes = input_shape, num_classes
         self.slots = tuple(Slot(f"block {index}", OPERATIONS) for index in range(sum(stage_blocks)))
 
-    def supernet(self) -> ShuffleNetSupernet:
+    def supernet(self, *, partial: int = 1) -> ShuffleNetSupernet:
         """A supernet, whose BatchNorm layers have no scale and shift."""
+        self.check_partial(partial)
         return ShuffleNetSupernet(
             self._stem(affine=False),
             [

@@ -1,6 +1,8 @@
 """What every search strategy offers: given a space, data and a budget, it returns one architecture."""
 
 import abc
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +14,9 @@ from nas_core.ops.initialisation import initialise
 from nas_core.registry import Registry
 from nas_core.search_spaces.base import Architecture, SearchSpace, Supernet
 from nas_core.seeding import generator
-from nas_core.training.batches import SyntheticBatches
+from nas_core.strategies.budget import check_budget
+from nas_core.strategies.candidates import pareto_front
+from nas_core.training.batches import Batch, SyntheticBatches
 from nas_core.training.distillation import distillation_loss
 
 
@@ -38,11 +42,21 @@ class SearchTask:
     seed: int
     device: torch.device
 
-    def supernet(self) -> Supernet:
-        """A new supernet on the device; its weights depend on nothing but space and seed."""
-        supernet = self.space.supernet()
+    def supernet(self, space: SearchSpace | None = None, partial: int = 1) -> Supernet:
+        """A new supernet on the device; its weights depend on nothing but the arguments and the seed.
+
+        Args:
+            space: Which space's; None: the task's.
+            partial: Share of channels that pass through edges, see `SearchSpace.supernet`.
+        """
+        supernet = (space or self.space).supernet(partial=partial)
         initialise(supernet, generator(self.seed, "search.weights"))
         return supernet.to(self.device)
+
+    def endless_validation(self, *position: int) -> Iterator[Batch]:
+        """Validation batches, reshuffled whenever they run out; `position` tells streams apart, such as an epoch."""
+        for pass_ in itertools.count():
+            yield from self.validation.epoch(generator(self.seed, "search.validation", *position, pass_))
 
     def objective(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """The distillation loss at the task's temperature, of logits (batch, classes)."""
@@ -66,16 +80,29 @@ class SearchOutcome:
     search: list[dict[str, Any]] = field(default_factory=list)
     candidates: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def front(self) -> list[dict[str, Any]]:
+        """The candidates that no other beats in score and multiply-accumulates, from the cheapest on."""
+        return pareto_front(self.candidates)
+
 
 class Strategy(abc.ABC):
     """A way to search a space."""
+
+    def check(self, space: SearchSpace, max_macs: int | None) -> None:
+        """Refuse what cannot work, before anything expensive starts.
+
+        Raises:
+            InputError: If the space lacks what the strategy needs, or none of its architectures keeps the budget.
+        """
+        check_budget(space, max_macs)
 
     @abc.abstractmethod
     def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:
         """Run the search, or continue it from `checkpoint.state`; both end with the same result, bit for bit.
 
         Raises:
-            InputError: Before anything is computed, if no architecture of the space keeps the budget.
+            InputError: Before anything is computed, see `check`.
         """
 
 

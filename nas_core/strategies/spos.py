@@ -6,7 +6,7 @@ supernet learns from the teacher's soft labels, and an architecture's score is t
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -16,17 +16,18 @@ from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.ops.batch_norm import recalibrate
-from nas_core.search_spaces.base import Choices, Supernet
+from nas_core.search_spaces.base import Choices, SearchSpace, Supernet
 from nas_core.seeding import generator
 from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
-from nas_core.strategies.budget import check_budget
+from nas_core.strategies.candidates import Candidate, best, candidate, negative_loss, search_curve
 from nas_core.strategies.evolution import Evolution
+from nas_core.strategies.sampling import PathSampling, Sampler, make_sampler
 from nas_core.training.loop import Trainee, train
 from nas_core.training.recipe import Recipe
 
 
 class SposSpec(Recipe):
-    """Single Path One-Shot (Guo et al. 2020): uniform path sampling, then evolutionary search."""
+    """Single Path One-Shot (Guo et al. 2020): single-path training, then evolutionary search."""
 
     name: Literal["spos"] = "spos"
     learning_rate: float = Field(
@@ -36,6 +37,12 @@ class SposSpec(Recipe):
         default=0, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs"
     )
     weight_decay: float = Field(default=4e-5, ge=0, description="L2 penalty on convolution and linear weights")
+    sampling: PathSampling = Field(
+        default="uniform",
+        description="paths of a training step; uniform: one; mac-bins: one of a cost drawn uniformly; fair: several, "
+        "which hold every operation of a slot once",
+    )
+    mac_bins: int = Field(default=7, ge=1, description="bins of cost that paths are drawn from; mac-bins only")
     recalibration_batches: int = Field(
         default=20, ge=1, description="training batches that give each candidate its own BatchNorm statistics"
     )
@@ -61,24 +68,30 @@ class SposSpec(Recipe):
 
 
 class SinglePath(Trainee):
-    """A supernet of which every step trains one path, drawn uniformly.
+    """A supernet of which every step trains one path, or several whose gradients add up.
 
     Args:
         supernet: Its weights learn.
-        task: The space and the seed.
+        seed: The run's.
+        sampler: Draws the paths.
     """
 
-    def __init__(self, supernet: Supernet, task: SearchTask) -> None:
+    def __init__(self, supernet: Supernet, seed: int, sampler: Sampler) -> None:
         super().__init__(supernet)
-        self._task = task
+        self._seed, self._sampler = seed, sampler
+        self.passes = sampler.paths_per_step
 
     def start_epoch(self, epoch: int) -> None:
         """Start the epoch's stream of paths."""
-        self._paths = generator(self._task.seed, "search.paths", epoch)
+        self._paths = self._stream(generator(self._seed, "search.paths", epoch))
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """Logits along a new path."""
-        return self.network(images, self._task.space.sample(self._paths))
+        return self.network(images, next(self._paths))
+
+    def _stream(self, draws: torch.Generator) -> Iterator[Choices]:
+        while True:
+            yield from self._sampler.step(draws)
 
 
 class Rating:
@@ -98,13 +111,9 @@ class Rating:
 
     @torch.no_grad()
     def __call__(self, path: Choices) -> float:
-        """The negative distillation loss on the validation images, each image counting the same; higher is better."""
+        """The path's score under its own BatchNorm statistics; higher is better."""
         recalibrate(self._supernet, lambda images: self._supernet(images, path), self._recalibration)
-        losses = [
-            self._objective(self._supernet(batch.images, path), batch.teacher_logits) * len(batch.images)
-            for batch in self._validation
-        ]
-        return -float(torch.stack(losses).sum()) / sum(len(batch.images) for batch in self._validation)
+        return negative_loss(lambda images: self._supernet(images, path), self._validation, self._objective)
 
 
 @strategies.register(SposSpec)
@@ -119,6 +128,8 @@ class Spos(Strategy):
         crossovers: Children of two parents per generation.
         mutants: Mutated parents per generation.
         mutation_probability: Chance of each slot of a mutant to be redrawn.
+        sampling: How the paths of a training step are drawn.
+        mac_bins: Bins of cost, for that way of sampling.
         recipe: The fields of `Recipe`, which say how the supernet learns.
     """
 
@@ -132,16 +143,25 @@ class Spos(Strategy):
         crossovers: int,
         mutants: int,
         mutation_probability: float,
+        sampling: PathSampling,
+        mac_bins: int,
         **recipe: Any,
     ) -> None:
+        self._sampling: PathSampling = sampling
+        self._mac_bins = mac_bins
         self.recipe = Recipe(**recipe)
         self.recalibration_batches = recalibration_batches
         self.generations = generations
         self.evolution = Evolution(population, parents, crossovers, mutants, mutation_probability)
 
+    def check(self, space: SearchSpace, max_macs: int | None) -> None:
+        """Refuse also a way of sampling that the space has no paths for."""
+        super().check(space, max_macs)
+        make_sampler(space, self._sampling, self._mac_bins)
+
     def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:
         """Train the supernet, then evolve; state is saved after every epoch and every generation."""
-        check_budget(task.space, task.max_macs)
+        self.check(task.space, task.max_macs)
         state = dict(checkpoint.state or {})
 
         def save(part: str, value: dict[str, Any]) -> None:
@@ -152,7 +172,7 @@ class Spos(Strategy):
         ratings = self.generations * self.evolution.population
         supernet = task.supernet()
         training = train(
-            SinglePath(supernet, task),
+            SinglePath(supernet, task.seed, make_sampler(task.space, self._sampling, self._mac_bins)),
             task.train,
             self.recipe,
             task.objective,
@@ -167,47 +187,20 @@ class Spos(Strategy):
             Checkpoint(state.get("evolution"), functools.partial(save, "evolution")),
             lambda done, figures: progress(steps + done, steps + ratings, figures),
         )
-        best = max(candidates, key=lambda candidate: candidate["score"])
-        return SearchOutcome(task.space.parse(best["architecture"]), training, _curve(candidates), candidates)
+        found = task.space.parse(best(candidates)["architecture"])
+        return SearchOutcome(found, training, search_curve(candidates), candidates)
 
     def _evolve(
         self, task: SearchTask, rate: Rating, checkpoint: Checkpoint, progress: Callable[[int, dict[str, float]], None]
-    ) -> list[dict[str, Any]]:
+    ) -> list[Candidate]:
         """All rated architectures in the order of rating; ends early when there is no new one left."""
         state = checkpoint.state or {"generation": 0, "candidates": []}
-        candidates: list[dict[str, Any]] = list(state["candidates"])
+        candidates: list[Candidate] = list(state["candidates"])
         for generation in range(state["generation"], self.generations):
             scores = {task.space.choices(task.space.parse(c["architecture"])): c["score"] for c in candidates}
             draws = generator(task.seed, "search.evolution", generation)
             for path in self.evolution.propose(task.space, scores, task.max_macs, draws):
-                candidates.append(
-                    {
-                        "architecture": str(task.space.architecture(path)),
-                        "macs": task.space.macs(path),
-                        "score": rate(path),
-                        "generation": generation,
-                    }
-                )
-                progress(len(candidates), {"best_score": max(c["score"] for c in candidates)})
+                candidates.append(candidate(task.space, path, rate(path), generation))
+                progress(len(candidates), {"best_score": best(candidates)["score"]})
             checkpoint.save({"generation": generation + 1, "candidates": list(candidates)})
         return candidates
-
-
-def _curve(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per generation, what it rated and the best architecture up to it."""
-    curve = []
-    for generation, group in itertools.groupby(candidates, key=lambda candidate: candidate["generation"]):
-        scores = [candidate["score"] for candidate in group]
-        so_far = [candidate for candidate in candidates if candidate["generation"] <= generation]
-        best = max(so_far, key=lambda candidate: candidate["score"])
-        curve.append(
-            {
-                "generation": generation,
-                "rated": len(scores),
-                "mean_score": sum(scores) / len(scores),
-                "best_score": best["score"],
-                "architecture": best["architecture"],
-                "macs": best["macs"],
-            }
-        )
-    return curve

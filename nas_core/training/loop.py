@@ -64,7 +64,12 @@ class Trainee:
 
     Args:
         network: Its parameters are the weights that the loop updates; on the device of the batches.
+
+    Attributes:
+        passes: Forward and backward passes whose gradients add up to one step.
     """
+
+    passes: int = 1
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
@@ -86,6 +91,10 @@ class Trainee:
 
     def end_epoch(self, record: dict[str, Any], /) -> None:
         """See an epoch's record, which may be added to."""
+
+    def finished(self) -> bool:
+        """Whether training ends before the next epoch, although the recipe has more."""
+        return False
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs beside the network's weights."""
@@ -144,7 +153,8 @@ def train(
 
     Returns:
         One record per epoch: {"epoch", "loss", "learning_rate" (of its last step), "agreement"} and what the trainee
-        adds; loss and agreement are averages over the epoch's steps, each before its update.
+        adds; loss and agreement are averages over the epoch's steps, each before its update. Fewer records than the
+        recipe has epochs if the trainee is `finished` before.
 
     Raises:
         InputError: If the loss is no longer a finite number.
@@ -163,6 +173,8 @@ def train(
         trainee.load(state["trainee"])
         records = state["records"]
     for epoch in range(len(records), recipe.epochs):
+        if trainee.finished():
+            break
         order = generator(seed, f"{stage}.batches", epoch)
         trainee.network.train()
         reseed(trainee.network, generator(seed, f"{stage}.layers", epoch))
@@ -215,12 +227,13 @@ def _train_epoch(
         trainee.before_step(Step(batch, optimiser))
         # To None, not to zero: neither decay nor momentum may move the weights of a path that did not run.
         optimiser.zero_grad(set_to_none=True)
-        with mixed_precision(dtype, device):
-            loss, logits = trainee.loss(batch, exact)
-        loss.backward()
+        for _ in range(trainee.passes):
+            with mixed_precision(dtype, device):
+                loss, logits = trainee.loss(batch, exact)
+            loss.backward()
+            averages.add(loss, logits, batch.teacher_logits)
         clip_grad_norm_(weights, recipe.gradient_clip)
         optimiser.step()
-        averages.add(loss, logits, batch.teacher_logits)
         if position % STEPS_BETWEEN_READINGS == 0:
             figures = averages.read()
         progress(done + 1, recipe.epochs * len(batches), figures)

@@ -1,9 +1,11 @@
 """What every registered search space promises; a new space joins by an entry in SMALL."""
 
 import functools
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from nas_core.errors import InputError
@@ -13,14 +15,7 @@ from nas_core.ops.mixed import MixedOperation, indices_of
 from nas_core.search_spaces import SearchSpace, rebuild_network, spaces
 from nas_core.seeding import generator
 
-# Per space, settings that make its networks small at 16 x 16 pixels.
-SMALL = {
-    "darts": {"channels": 2, "cells": 3, "network_channels": 2, "network_cells": 3},
-    "nasbench1shot1": {"channels": 2, "network_channels": 2, "cells": 1},
-    "nasbench201": {"channels": 2, "cells": 1},
-    "proxyless": {"stage_blocks": [1, 2], "stage_channels": [4, 6], "strides": [1, 2, 2]},
-    "shufflenet": {"stage_blocks": [1, 2], "stage_channels": [18, 20], "strides": [1, 2, 2]},
-}
+SMALL = yaml.safe_load(Path(__file__).with_name("small.yaml").read_text())
 SHAPES = [(3, 16, 16), (1, 17, 19)]
 
 

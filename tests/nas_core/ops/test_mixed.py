@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_core.ops.mixed import MixedOperation
+from nas_core.ops.mixed import MixedOperation, Subset
 from nas_core.ops.primitives import Zero, relu_conv_bn
 
 
@@ -59,3 +59,35 @@ def test_an_index_computes_nothing_of_the_other_operations(image):
 def test_a_gate_of_the_wrong_length_is_refused(image):
     with pytest.raises(ValueError, match="argument"):
         MixedOperation([Zero(), Zero()])(image, torch.ones(3))
+
+
+def test_a_subset_computes_only_its_operations(image):
+    """0.5 * 4x + 1 * 3x = 5x."""
+    mixed = MixedOperation([Scale(2.0), Scale(4.0), Scale(3.0)])
+    ran = []
+    for index, operation in enumerate(mixed.operations):
+        operation.register_forward_hook(lambda *_, index=index: ran.append(index))
+    torch.testing.assert_close(mixed(image, Subset((1, 2), torch.tensor([0.5, 1.0]))), 5 * image)
+    assert ran == [1, 2]
+
+
+@pytest.mark.parametrize("gate", [1, torch.tensor([0.5, 0.5])])
+def test_with_partial_channels_the_others_bypass_and_all_are_shuffled(gate):
+    """Channels 0 to 7, K = 4: the first two are tripled; groups of two are then read column by column."""
+    x = torch.arange(8.0).reshape(1, 8, 1, 1)
+    mixed = MixedOperation([Scale(3.0), Scale(3.0)], partial=4)
+    assert mixed(x, gate).flatten().tolist() == [0, 2, 4, 6, 3, 3, 5, 7]
+
+
+def test_the_weight_of_an_edge_reaches_its_bypass_too():
+    x = torch.ones(1, 4, 2, 2)
+    mixed = MixedOperation([nn.Identity(), nn.Identity()], partial=2)
+    torch.testing.assert_close(mixed(x, torch.tensor([0.1, 0.2])), 0.3 * x)
+
+
+def test_the_bypass_is_pooled_where_operations_halve_the_sides():
+    x = torch.arange(18.0).reshape(1, 2, 3, 3)
+    mixed = MixedOperation([nn.AvgPool2d(2, ceil_mode=True)], partial=2)
+    out = mixed(x, 0)
+    assert out.shape == (1, 2, 2, 2)
+    assert out[0, 1].tolist() == [[13, 14], [16, 17]]

@@ -222,7 +222,7 @@ def test_imagenet_stem_takes_an_eighth():
 
 
 def test_a_deeper_supernet_has_the_same_architectures(small):
-    deeper = small.with_cells(5)
+    deeper = small.deepened(3)
     assert len(deeper.supernet().cells) == 5
     assert len(small.supernet().cells) == 2
     assert deeper.slots == small.slots

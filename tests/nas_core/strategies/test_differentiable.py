@@ -1,4 +1,4 @@
-"""First-order DARTS on a tiny space."""
+"""Differentiable search on a tiny space, with the parts of first-order DARTS."""
 
 import itertools
 import math
@@ -12,14 +12,16 @@ from nas_core.errors import InputError
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
 from nas_core.strategies import strategies
-from nas_core.strategies.differentiable import ArchitectureWeights, DartsSpec, Mixture
+from nas_core.strategies.alpha import ArchitectureWeights
+from nas_core.strategies.mixture import Mixture
+from nas_core.strategies.parts import DifferentiableSpec
 from nas_core.training.loop import Step
 
 CPU = torch.device("cpu")
 
 
 def darts(**values):
-    return strategies.build(DartsSpec.model_validate({"epochs": 3, **values}))
+    return strategies.build(strategies.spec("darts").model_validate({"epochs": 3, **values}))
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +42,14 @@ def weights_of(space, values: dict[int, list[float]]) -> ArchitectureWeights:
 @pytest.fixture
 def mixture(make_task, space):
     task = make_task(space)
-    alpha = ArchitectureWeights(space, generator(0, "toy"), CPU)
-    made = Mixture(task.supernet(), task, alpha, torch.optim.Adam(alpha.logits, lr=0.1))
+    made = Mixture(task.supernet(), task, space, DifferentiableSpec(alpha_learning_rate=0.1, alpha_weight_decay=0))
     made.start_epoch(0)
     made.network.train()
-    return made, alpha, task
+    return made, made.alpha, task
+
+
+def step_of(made, batch) -> Step:
+    return Step(batch, torch.optim.SGD(made.network.parameters(), lr=0.1))
 
 
 def test_gates_start_almost_uniform_and_sum_to_one(space):
@@ -85,7 +90,7 @@ def test_alpha_step_moves_alpha_and_no_weight(mixture):
     made, alpha, task = mixture
     before = [logit.detach().clone() for logit in alpha.logits]
     batch = next(task.train.fixed())
-    made.before_step(Step(batch, torch.optim.SGD(made.network.parameters(), lr=0.1)))
+    made.before_step(step_of(made, batch))
     moved = [not torch.equal(old, new) for old, new in zip(before, alpha.logits, strict=True)]
     assert moved == [True] * 5 + [False]  # A slot with one operation has nothing to learn.
     assert all(parameter.grad is None for parameter in made.network.parameters())
@@ -108,7 +113,7 @@ def test_alpha_steps_lower_the_validation_loss(mixture):
 
     before = loss()
     for _ in range(15):
-        made.before_step(Step(next(task.train.fixed()), torch.optim.SGD(made.network.parameters(), lr=0.1)))
+        made.before_step(step_of(made, next(task.train.fixed())))
     assert loss() < before
 
 
@@ -145,4 +150,4 @@ def test_an_interrupted_search_ends_with_the_same_bytes(check_resume, make_task,
 def test_impossible_settings_are_refused(values):
     """The last one peaks below the rate that the cosine is to end at."""
     with pytest.raises(ValidationError):
-        DartsSpec.model_validate(values)
+        strategies.spec("darts").model_validate(values)

@@ -13,6 +13,7 @@ from nas_core.search_spaces.base import Architecture, SearchSpace, Slot, Superne
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
 from nas_core.strategies import strategies
+from nas_core.strategies.sampling import Uniform
 from nas_core.strategies.spos import Rating, SinglePath, SposSpec
 from nas_core.training.loop import train
 from nas_core.training.recipe import Recipe
@@ -40,7 +41,8 @@ class Chain(SearchSpace):
         self.slots = tuple(Slot(str(link), ("none", "skip_connect")) for link in range(3))
         self.input_shape, self.num_classes = (3, 8, 8), 4
 
-    def supernet(self):
+    def supernet(self, *, partial=1):
+        assert partial == 1
         return ChainSupernet(len(self.slots))
 
     def network(self, architecture):
@@ -132,7 +134,8 @@ def test_every_step_trains_one_path_and_paths_vary(make_task, space):
         for index, operation in enumerate(edge.operations):
             operation.register_forward_hook(lambda *_, index=index: ran.append(index))
     recipe = Recipe(epochs=2, warmup_epochs=0)
-    train(Recorder(supernet, task), task.train, recipe, task.objective, seed=5, stage="toy", checkpoint=Checkpoint())
+    made = Recorder(supernet, 5, Uniform(space))
+    train(made, task.train, recipe, task.objective, seed=5, stage="toy", checkpoint=Checkpoint())
     assert len(paths) == 16
     assert all(len(path) == len(space.slots) for path in paths)
     assert len(set(paths)) > 12

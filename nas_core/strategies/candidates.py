@@ -1,0 +1,74 @@
+"""Rated architectures: plain records {"architecture", "macs", "score", "generation"}; a higher score is better."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas_core.search_spaces.base import Choices, SearchSpace
+from nas_core.training.batches import Batch
+from nas_core.training.loop import Objective
+
+Candidate = dict[str, Any]
+
+
+@torch.no_grad()
+def negative_loss(forward: Callable[[Tensor], Tensor], batches: Sequence[Batch], objective: Objective) -> float:
+    """The score of a network: minus its mean loss, each image counting the same.
+
+    Args:
+        forward: From images to logits.
+        batches: What it is rated on.
+        objective: The loss, a mean over a batch.
+    """
+    losses = [objective(forward(batch.images), batch.teacher_logits) * len(batch.images) for batch in batches]
+    return -float(torch.stack(losses).sum()) / sum(len(batch.images) for batch in batches)
+
+
+def candidate(space: SearchSpace, choices: Choices, score: float, generation: int) -> Candidate:
+    """The record of an architecture."""
+    return {
+        "architecture": str(space.architecture(choices)),
+        "macs": space.macs(choices),
+        "score": score,
+        "generation": generation,
+    }
+
+
+def best(candidates: Sequence[Candidate]) -> Candidate:
+    """The one with the highest score; of equals, the first."""
+    return max(candidates, key=lambda candidate: candidate["score"])
+
+
+def pareto_front(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that no other beats in one of score and multiply-accumulates without losing in the other.
+
+    Returns:
+        From the cheapest to the dearest, so that scores rise; of equals in both, the first.
+    """
+    front: list[Candidate] = []
+    for point in sorted(candidates, key=lambda candidate: (candidate["macs"], -candidate["score"])):
+        if not front or point["score"] > front[-1]["score"]:
+            front.append(point)
+    return front
+
+
+def search_curve(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+    """Per generation, what it rated and the best architecture up to it."""
+    curve = []
+    for generation, group in itertools.groupby(candidates, key=lambda candidate: candidate["generation"]):
+        scores = [candidate["score"] for candidate in group]
+        leader = best([candidate for candidate in candidates if candidate["generation"] <= generation])
+        curve.append(
+            {
+                "generation": generation,
+                "rated": len(scores),
+                "mean_score": sum(scores) / len(scores),
+                "best_score": leader["score"],
+                "architecture": leader["architecture"],
+                "macs": leader["macs"],
+            }
+        )
+    return curve

@@ -1,0 +1,107 @@
+"""Perturbation of the gates while the network's weights learn (SDARTS): a sharp minimum in alpha does not survive it.
+
+The mixture of each slot (a point of the simplex) is moved, not the logits; architecture weights learn at the clean
+mixture.
+
+Source: Chen and Hsieh, "Stabilizing Differentiable Architecture Search via Perturbation-based Regularization",
+arXiv:2002.05283, sections 4.1 (random) and 4.2 (adversarial), and their reference code.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from nas_core.registry import Spec
+
+# One vector of operation weights per slot.
+Mixture = Sequence[Tensor]
+
+
+class Perturbation(Spec):
+    """How far, and in which direction, the mixture is moved in each step of the network's weights."""
+
+    kind: Literal["none", "random", "adversarial"] = Field(
+        default="none",
+        description="none; random: uniform in the box; adversarial: up the training loss within the box",
+    )
+    start: float = Field(default=0.03, ge=0, le=1, description="half side of the box (epsilon) in the first epoch")
+    growth: float = Field(
+        default=0.27, ge=0, le=1, description="what epsilon gains by the end, in proportion to the epochs done"
+    )
+    steps: int = Field(default=7, ge=1, description="steps up the loss, each 2 epsilon / steps long; adversarial only")
+
+    def epsilon(self, epoch: int, epochs: int) -> float:
+        """Half the side of the box in an epoch, counted from 0."""
+        return self.start + self.growth * epoch / epochs
+
+    def moved(
+        self, mixture: Mixture, epsilon: float, loss: Callable[[Mixture], Tensor], generator: torch.Generator
+    ) -> list[Tensor]:
+        """The mixture that the weights learn at.
+
+        Args:
+            mixture: Clean weights per slot, without a graph.
+            epsilon: Half the side of the box.
+            loss: The training loss of a mixture; asked by the adversarial perturbation only.
+            generator: Source of all draws.
+        """
+        if self.kind == "random":
+            return random_mixture(mixture, epsilon, generator)
+        if self.kind == "adversarial":
+            return adversarial_mixture(mixture, epsilon, self.steps, loss, generator)
+        return list(mixture)
+
+
+def project(weights: Float[Tensor, " operations"]) -> Float[Tensor, " operations"]:
+    """Onto the simplex: cut to [0, 1] and divide by the sum; where nothing is left, all on the largest weight."""
+    cut = weights.clamp(0, 1)
+    alone = torch.nn.functional.one_hot(weights.argmax(), len(weights)).to(weights.dtype)
+    return torch.where(cut.sum() > 0, cut / cut.sum().clamp(min=torch.finfo(cut.dtype).tiny), alone)
+
+
+def random_offset(mixture: Mixture, epsilon: float, generator: torch.Generator) -> list[Tensor]:
+    """Independent draws from U(-epsilon, epsilon), shaped like the mixture."""
+    return [
+        (epsilon * (2 * torch.rand(weights.shape, generator=generator) - 1)).to(weights.device) for weights in mixture
+    ]
+
+
+def random_mixture(mixture: Mixture, epsilon: float, generator: torch.Generator) -> list[Tensor]:
+    """SDARTS-RS: the mixture plus a random offset, projected."""
+    offsets = random_offset(mixture, epsilon, generator)
+    return [project(weights + offset) for weights, offset in zip(mixture, offsets, strict=True)]
+
+
+def adversarial_mixture(
+    mixture: Mixture, epsilon: float, steps: int, loss: Callable[[Mixture], Tensor], generator: torch.Generator
+) -> list[Tensor]:
+    """SDARTS-ADV: from a random start, steps along the sign of the gradient, up the loss.
+
+    Each step moves by 2 epsilon / steps, cuts the offset to [-epsilon, epsilon] and projects; projecting may leave
+    the box a little, as in the reference code.
+
+    Args:
+        mixture: The clean weights.
+        epsilon: Half the side of the box.
+        steps: How many steps.
+        loss: The loss of a mixture, the same function throughout.
+        generator: Draws the start.
+
+    Returns:
+        The mixture found, or the clean one if its loss is the larger.
+    """
+    moved = random_mixture(mixture, epsilon, generator)
+    for _ in range(steps):
+        points = [weights.detach().requires_grad_() for weights in moved]
+        gradients = torch.autograd.grad(loss(points), points)
+        moved = [
+            project(clean + (point.detach() + 2 * epsilon / steps * slope.sign() - clean).clamp(-epsilon, epsilon))
+            for clean, point, slope in zip(mixture, points, gradients, strict=True)
+        ]
+    with torch.no_grad():
+        worse = bool(loss(moved) >= loss(mixture))
+    return moved if worse else list(mixture)

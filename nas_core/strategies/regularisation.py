@@ -1,0 +1,106 @@
+"""What a supernet loses at random while it learns: whole edges, identity skips, and squares of the images.
+
+Drops are hooks on the supernet's mixed operations, so that no space needs to know of them.
+
+Source: drop-path and cutout in the search, R-DARTS, arXiv:1909.09656, section 5.1; dropout of skips, P-DARTS,
+arXiv:1904.12760, section 3.3.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from nas_core.ops.mixed import MixedOperation
+from nas_core.registry import Spec
+
+
+class Regularisation(Spec):
+    """Random losses in the steps of the search; both chances rise linearly from 0 in the first epoch."""
+
+    drop_path: float = Field(
+        default=0.0, ge=0, lt=1, description="chance of an image to lose an edge, in the last epoch; others are scaled"
+    )
+    cutout: float = Field(
+        default=0.0, ge=0, le=1, description="chance of a training image to lose a square, in the last epoch"
+    )
+    cutout_side: float = Field(default=0.5, gt=0, le=1, description="side of the square, as a share of the image's")
+
+    @staticmethod
+    def ramp(chance: float, epoch: int, epochs: int) -> float:
+        """A chance in an epoch, counted from 0: 0 in the first, all of it in the last."""
+        return chance * epoch / max(1, epochs - 1)
+
+
+class Drops:
+    """Random losses inside a supernet, in train mode and only while they are switched on.
+
+    Args:
+        supernet: Gets a hook on every mixed operation and on every identity among its candidates.
+    """
+
+    def __init__(self, supernet: nn.Module) -> None:
+        self.off()
+        for module in supernet.modules():
+            if isinstance(module, MixedOperation):
+                module.register_forward_hook(self._drop_path)
+                for operation in module.operations:
+                    if isinstance(operation, nn.Identity):
+                        operation.register_forward_hook(self._drop_skip)
+
+    def on(self, generator: torch.Generator, path: float, skip: float) -> None:
+        """Switch on.
+
+        Args:
+            generator: Source of the draws; one that starts anew gives all passes of a step the same losses.
+            path: Chance of an image to lose an edge, in [0, 1).
+            skip: Chance of each value of an identity skip to be lost, in [0, 1).
+        """
+        self._generator, self._path, self._skip = generator, path, skip
+
+    def off(self) -> None:
+        """Switch off."""
+        self._path = self._skip = 0.0
+
+    def _drop_path(self, module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        return self._dropped(output, (len(output), 1, 1, 1), self._path) if module.training and self._path else None
+
+    def _drop_skip(self, module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        return self._dropped(output, tuple(output.shape), self._skip) if module.training and self._skip else None
+
+    def _dropped(self, x: Tensor, shape: tuple[int, ...], chance: float) -> Tensor:
+        """Zeros with a chance, the rest scaled so that the mean stays."""
+        kept = torch.rand(shape, generator=self._generator) >= chance
+        return x * (kept.to(x) / (1 - chance))
+
+
+def cutout(
+    images: Float[Tensor, "batch channels height width"], chance: float, side: float, generator: torch.Generator
+) -> Float[Tensor, "batch channels height width"]:
+    """Images of which some lose a square around a random pixel; zeros, which is the mean of normalised images.
+
+    Args:
+        images: Normalised images.
+        chance: Of each image to lose a square.
+        side: Of the square, as a share of the image's; parts outside the image are lost.
+        generator: Source of the draws.
+
+    Source:
+        DeVries and Taylor, arXiv:1708.04552.
+    """
+    count, _, height, width = images.shape
+    inside = (torch.rand((count, 1, 1, 1), generator=generator) < chance) & _band(count, height, side, generator)[
+        :, None, :, None
+    ]
+    inside = inside & _band(count, width, side, generator)[:, None, None, :]
+    return images.masked_fill(inside.to(images.device), 0.0)
+
+
+def _band(count: int, size: int, side: float, generator: torch.Generator) -> Tensor:
+    """Per image, which of `size` lines lie in a square around a random one."""
+    length = round(side * size)
+    first = torch.randint(size, (count, 1), generator=generator) - length // 2
+    lines = torch.arange(size)
+    return (lines >= first) & (lines < first + length)

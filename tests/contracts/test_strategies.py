@@ -1,0 +1,122 @@
+"""What every pair of a search space and a strategy keeps: it works, is refused with the reason, and resumes.
+
+Whatever is registered takes part. Settings are made small by the names of their fields.
+"""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from nas_core.checkpoint import Checkpoint
+from nas_core.errors import InputError
+from nas_core.registry import Spec
+from nas_core.search_spaces import SearchSpace, rebuild_network, spaces
+from nas_core.strategies import Strategy, strategies
+
+SMALL_SPACES = yaml.safe_load(Path(__file__).with_name("small.yaml").read_text())
+SMALL_SEARCH = {
+    "epochs": 2,
+    "alpha_start": 0.0,
+    "alpha_every": 1,
+    "samples": 2,
+    "recalibration_batches": 1,
+    "population": 3,
+    "parents": 2,
+    "architectures": 2,
+    "progression": {"stages": [{}, {"extra_cells": 1, "operations": 3, "skip_dropout": 0.4}]},
+}
+# Every strategy on one space; on the others one strategy of each kind of gate, and those that need what a space may lack.
+ON_EVERY_SPACE = ("darts", "nasp", "p-darts", "pc-darts", "proxyless", "random", "spos")
+PAIRS = [
+    (space, strategy)
+    for space in spaces.names()
+    for strategy in strategies.names()
+    if space == "nasbench201" or strategy in ON_EVERY_SPACE
+]
+
+
+def small_space(name: str) -> SearchSpace:
+    spec = spaces.spec(name).model_validate({"name": name} | SMALL_SPACES[name])
+    return spaces.build(spec, input_shape=(3, 16, 16), num_classes=4)
+
+
+def small_strategy(name: str) -> Spec:
+    spec = strategies.spec(name)
+    fields = spec.model_fields
+    values = {field: value for field, value in SMALL_SEARCH.items() if field in fields}
+    whole = spec().model_dump()
+    several = {"grid": len(whole.get("grid", ())) > 1, "progression": len(_stages(whole)) > 1}
+    if any(several.values()):
+        values["epochs"] = 1
+    if several["grid"]:
+        values["grid"] = [whole["grid"][0], whole["grid"][-1]]
+    if not several["progression"]:
+        values.pop("progression", None)
+    for field in ("crossovers", "mutants"):
+        if field in fields and fields[field].default:
+            values[field] = 1
+    if "generations" in fields:
+        values["generations"] = min(2, fields["generations"].default)
+    return spec.model_validate(values)
+
+
+def _stages(settings: dict) -> list:
+    return settings.get("progression", {"stages": []})["stages"]
+
+
+def refusal(strategy: Strategy, space: SearchSpace, max_macs: int) -> str | None:
+    """Why a strategy refuses a space, or None."""
+    try:
+        strategy.check(space, max_macs)
+    except InputError as reason:
+        return str(reason)
+    return None
+
+
+@pytest.mark.parametrize(("space_name", "strategy_name"), PAIRS, ids=lambda name: name)
+def test_a_pair_searches_and_resumes_or_says_why_not(make_task, space_name: str, strategy_name: str):
+    space, strategy = small_space(space_name), strategies.build(small_strategy(strategy_name))
+    task = make_task(space, sum(space.macs_range()) // 2)
+    if reason := refusal(strategy, space, task.max_macs):
+        with pytest.raises(InputError, match=re.escape(reason)):
+            strategy.search(task, Checkpoint(), lambda *_: pytest.fail("something was computed"))
+        return
+    states = []
+    outcome = strategy.search(task, Checkpoint(None, lambda state: states.append(copy.deepcopy(state))))
+
+    assert space.macs(space.choices(outcome.architecture)) <= task.max_macs
+    assert space.parse(json.loads(json.dumps(outcome.architecture.notation))) == outcome.architecture
+    config = {"name": space_name} | SMALL_SPACES[space_name]
+    rebuilt = rebuild_network(config, space.input_shape, space.num_classes, str(outcome.architecture))
+    assert rebuilt.eval()(torch.zeros(2, *space.input_shape)).shape == (2, space.num_classes)
+    # The search curve names an architecture within the budget at any time.
+    for record in outcome.search:
+        assert space.macs(space.choices(space.parse(record["architecture"]))) <= task.max_macs
+    json.dumps([outcome.search, outcome.training, outcome.candidates])
+
+    # From a state in the middle, the rest of the way is the same.
+    assert strategy.search(task, Checkpoint(copy.deepcopy(states[(len(states) - 1) // 2]))) == outcome
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in strategies.names() if "epochs" in strategies.spec(name).model_fields]
+)
+def test_a_preset_takes_an_override_and_keeps_the_rest(name: str):
+    spec = strategies.spec(name)
+    short = spec.model_validate({"name": name, "epochs": 3})
+    assert short == spec().model_copy(update={"epochs": 3})
+    assert spec.model_validate(json.loads(short.model_dump_json())) == short
+
+
+def test_what_a_space_lacks_is_named():
+    """Two channels cannot be divided by four."""
+    space = spaces.build(
+        spaces.spec("nasbench201").model_validate({"channels": 2, "cells": 1}), input_shape=(3, 8, 8), num_classes=4
+    )
+    with pytest.raises(InputError, match="channels = 2 cannot be divided by partial channels 1/4"):
+        strategies.build(strategies.spec("pc-darts")()).check(space, None)

@@ -1,0 +1,251 @@
+"""How the parts of differentiable search act on a supernet and its architecture weights."""
+
+import copy
+
+import pytest
+import torch
+
+from nas_core.checkpoint import Checkpoint
+from nas_core.errors import InputError
+from nas_core.search_spaces.nasbench201 import NasBench201
+from nas_core.strategies import strategies
+from nas_core.strategies.alpha import ArchitectureWeights
+from nas_core.strategies.mixture import Mixture
+from nas_core.strategies.parts import DifferentiableSpec
+from nas_core.training.loop import Step
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def space() -> NasBench201:
+    return NasBench201(4, 1, ("skip_connect", "nor_conv_1x1", "avg_pool_3x3"), input_shape=(3, 8, 8), num_classes=4)
+
+
+def draws(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def build(name: str = "differentiable", **values):
+    return strategies.build(strategies.spec(name).model_validate({"epochs": 2, **values}))
+
+
+def started(task, **values) -> Mixture:
+    settings = DifferentiableSpec.model_validate(values)
+    made = Mixture(task.supernet(partial=settings.partial.divisor), task, task.space, settings)
+    made.network.train()
+    made.start_epoch(0)
+    return made
+
+
+def step_of(made, task) -> Step:
+    return Step(next(task.train.fixed()), torch.optim.SGD(made.network.parameters(), lr=0.1, momentum=0.9))
+
+
+# Edge normalisation
+
+
+def normalised(space) -> ArchitectureWeights:
+    alpha = ArchitectureWeights(space, draws(), CPU, edge_normalisation=True)
+    with torch.no_grad():
+        for parameter in alpha.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draws(1)))
+    return alpha
+
+
+def test_edge_weights_sum_to_one_per_node(space):
+    """Edges 1<-0 | 2<-0 2<-1 | 3<-0 3<-1 3<-2."""
+    beta = [float(weight.detach()) for weight in normalised(space).edge_weights()]
+    assert [beta[0], sum(beta[1:3]), sum(beta[3:])] == pytest.approx([1, 1, 1])
+    assert beta[1] != pytest.approx(beta[2])
+
+
+def test_gates_are_edge_weights_times_the_mixture(space):
+    alpha = normalised(space)
+    for gate, beta, mixture in zip(alpha.gates(), alpha.edge_weights(), alpha.mixture(), strict=True):
+        torch.testing.assert_close(gate, beta * mixture)
+        torch.testing.assert_close(gate.sum(), beta)
+
+
+def test_scores_are_log_alpha_plus_log_beta(space):
+    alpha = normalised(space)
+    for row, gate in zip(alpha.scores(), alpha.gates(), strict=True):
+        torch.testing.assert_close(torch.tensor(row), gate.detach().log())
+
+
+def test_edges_are_needed_for_edge_normalisation(space):
+    no_edges = copy.copy(space)
+    no_edges.slots = tuple(copy.copy(slot) for slot in space.slots)
+    for slot in no_edges.slots:
+        object.__setattr__(slot, "group", None)
+    with pytest.raises(InputError, match="slot 1<-0 of search space 'nasbench201' is none"):
+        build("pc-darts").check(no_edges, None)
+
+
+def test_edge_weights_learn_with_alpha(make_task, space):
+    task = make_task(space)
+    made = started(
+        task, partial={"divisor": 4, "edge_normalisation": True}, alpha_weight_decay=0, alpha_learning_rate=0.1
+    )
+    before = made.alpha.edge_logits.detach().clone()
+    made.before_step(step_of(made, task))
+    # The first node has one edge, whose weight is one whatever its logit.
+    assert [bool(moved) for moved in (made.alpha.edge_logits.detach() - before).abs() > 1e-2] == [False] + [True] * 5
+
+
+# One-hot relaxation
+
+
+def test_one_hot_gates_carry_the_gradient_of_every_operation(space):
+    alpha = ArchitectureWeights(space, draws(), CPU, relaxation="one-hot")
+    [gate, *_] = alpha.mixture()
+    assert sorted(gate.tolist()) == [0, 0, 1]
+    (gate * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+    assert alpha.logits[0].grad.tolist() == [1, 2, 3]
+
+
+def test_one_hot_logits_stay_in_the_box(space):
+    alpha = ArchitectureWeights(space, draws(), CPU, relaxation="one-hot")
+    assert all(bool(((logits - 0.5).abs() < 0.01).all()) for logits in alpha.logits)
+    with torch.no_grad():
+        alpha.logits[0].copy_(torch.tensor([-1.0, 0.5, 3.0]))
+    alpha.project()
+    assert alpha.logits[0].tolist() == [0, 0.5, 1]
+
+
+def test_one_hot_weight_steps_run_one_operation_per_slot(make_task, space):
+    task = make_task(space)
+    made = started(task, relaxation="one-hot", alpha_start=0.9)
+    step = step_of(made, task)
+    ran = []
+    for edge in made.network.body[0].edges:
+        for operation in edge.operations:
+            operation.register_forward_hook(lambda *_: ran.append(1))
+    made.before_step(step)
+    made.forward(step.batch.images)
+    assert len(ran) == 6
+
+
+# Perturbation
+
+
+def gates_of_a_step(made, task) -> list[list[torch.Tensor]]:
+    """The gates of every pass in one step, alpha's first."""
+    seen = []
+    made.network.register_forward_pre_hook(lambda _module, inputs: seen.append([gate.detach() for gate in inputs[1]]))
+    step = step_of(made, task)
+    made.before_step(step)
+    made.forward(step.batch.images)
+    return seen
+
+
+@pytest.mark.parametrize(("kind", "passes"), [("none", 2), ("random", 2), ("adversarial", 2 + 7 + 2)])
+def test_alpha_learns_at_the_clean_mixture_and_weights_at_the_moved_one(make_task, space, kind, passes):
+    task = make_task(space)
+    made = started(task, perturbation={"kind": kind, "start": 0.2})
+    clean = [weights.detach() for weights in made.alpha.mixture()]
+    seen = gates_of_a_step(made, task)
+    assert len(seen) == passes
+    for gate, weights in zip(seen[0], clean, strict=True):
+        assert torch.equal(gate, weights)
+    now = [weights.detach() for weights in made.alpha.mixture()]
+    moved = [not torch.equal(gate, weights) for gate, weights in zip(seen[-1], now, strict=True)]
+    assert any(moved) == (kind != "none")
+
+
+def test_the_adversary_leaves_no_trace_in_batch_norm(make_task, space):
+    task = make_task(space)
+
+    def statistics(kind: str) -> list[torch.Tensor]:
+        made = started(task, perturbation={"kind": kind, "start": 0.0, "growth": 0.0})
+        step = step_of(made, task)
+        made.before_step(step)
+        made.forward(step.batch.images)
+        assert made.network.training
+        return [buffer.clone() for buffer in made.network.buffers()]
+
+    for one, other in zip(statistics("none"), statistics("adversarial"), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+# Second order, cost, curvature
+
+
+def test_second_order_leaves_weights_and_statistics_as_they_were(make_task, space):
+    task = make_task(space)
+    made = started(task, order="second")
+    before = copy.deepcopy(made.network.state_dict())
+    alpha = [logits.detach().clone() for logits in made.alpha.logits]
+    made.before_step(step_of(made, task))
+    for name, value in made.network.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert not any(torch.equal(old, new) for old, new in zip(alpha, made.alpha.logits, strict=True))
+
+
+def test_a_heavy_cost_drives_towards_free_operations(make_task, space):
+    light, heavy = (
+        build(macs_weight=weight, alpha_learning_rate=0.2, epochs=3).search(make_task(space), Checkpoint())
+        for weight in (0.0, 1000.0)
+    )
+    assert heavy.search[-1]["macs"] == space.macs_range()[0]
+    assert light.search[-1]["loss"] != heavy.search[-1]["loss"]
+
+
+def test_looking_at_the_curvature_changes_nothing_else(make_task, space):
+    plain, watched = (
+        build(epochs=3, hessian_every=every).search(make_task(space), Checkpoint()) for every in (None, 2)
+    )
+    assert plain.training == watched.training
+    assert plain.architecture == watched.architecture
+    assert ["largest_eigenvalue" in record for record in watched.search] == [True, False, True]
+    assert ["trace" in record for record in plain.search] == [False] * 3
+
+
+@pytest.mark.parametrize("partial", [1, 4])
+def test_curvature_exists_with_all_and_with_partial_channels(make_task, space, partial):
+    outcome = build(epochs=1, hessian_every=1, partial={"divisor": partial}).search(make_task(space), Checkpoint())
+    assert outcome.search[0]["largest_eigenvalue"] > 0
+
+
+def test_the_stopping_rule_ends_the_search_and_returns_the_earlier_architecture(make_task, space, monkeypatch):
+    """Eigenvalues that double: with one value per average and one look back, epoch 2 returns to epoch 1."""
+    values = iter([1.0, 1.0, 2.0, 4.0, 8.0])
+    monkeypatch.setattr(Mixture, "_curvature", lambda _: {"largest_eigenvalue": next(values), "trace": 0.0})
+    stopping = {"rule": "hessian", "window": 1, "lookback": 1, "earliest": 0}
+    outcome = build(epochs=5, alpha_learning_rate=0.5, hessian_every=1, stopping=stopping).search(
+        make_task(space), Checkpoint()
+    )
+    assert [record["epoch"] for record in outcome.training] == [0, 1, 2]
+    assert str(outcome.architecture) == outcome.search[1]["architecture"]
+
+
+# Start, grid
+
+
+def test_alpha_stays_while_the_weights_learn_alone(make_task, space):
+    outcome = build(epochs=4, alpha_start=0.5).search(make_task(space), Checkpoint())
+    gates = [record["gates"] for record in outcome.search]
+    assert gates[0] == gates[1]
+    assert gates[1] != gates[2]
+    assert ["validation_loss" in record for record in outcome.search] == [False, False, True, True]
+
+
+def test_of_a_grid_the_run_that_validates_best_is_kept(make_task, space):
+    grid = [{"weight_decay": 1e-4}, {"weight_decay": 10.0}, {"regularisation": {"drop_path": 0.5, "cutout": 1.0}}]
+    outcome = build(grid=grid, epochs=3).search(make_task(space), Checkpoint())
+    scores = [candidate["score"] for candidate in outcome.candidates]
+    assert len(set(scores)) == 3
+    assert outcome.search[-1]["validation_loss"] == -max(scores)
+    assert [candidate["setting"].keys() for candidate in outcome.candidates[:2]] == [{"weight_decay"}] * 2
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 5])
+def test_an_interrupted_grid_of_stages_ends_with_the_same_bytes(check_resume, make_task, space, stop_after):
+    """Two runs of two stages of one epoch: saves after every epoch, and after every run."""
+    strategy = build(
+        epochs=1,
+        grid=[{}, {"weight_decay": 1e-2}],
+        progression={"stages": [{}, {"extra_cells": 1, "operations": 2, "skip_dropout": 0.3}]},
+        perturbation={"kind": "random"},
+    )
+    check_resume(strategy, make_task(space), stop_after)

@@ -1,0 +1,84 @@
+"""Second-order gradients against closed forms and exact differentiation."""
+
+import pytest
+import torch
+
+from nas_core.strategies import second_order as module
+from nas_core.strategies.second_order import second_order_gradient
+
+
+def sgd(weights, **values) -> torch.optim.SGD:
+    return torch.optim.SGD(weights, **{"lr": 0.1, **values})
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5])
+def test_quadratic_bilevel_problem_has_its_closed_form(rate):
+    """L_train = (w - 2a)^2 / 2 and L_val = (w - 1)^2 / 2 + a^2.
+
+    w' = w - rate (w - 2a), so that d L_val(w', a) / da = (w' - 1) 2 rate + 2a. At rate 0 it is 2a, the first order.
+    """
+    w, a = torch.tensor(3.0, requires_grad=True), torch.tensor(0.5, requires_grad=True)
+    loss, [gradient] = second_order_gradient(
+        lambda: (w - 2 * a).square() / 2, lambda: (w - 1).square() / 2 + a.square(), sgd([w], lr=rate), [a]
+    )
+    after = 3 - rate * (3 - 1)
+    assert float(gradient) == pytest.approx((after - 1) * 2 * rate + 1, abs=1e-4)
+    assert float(loss) == pytest.approx((after - 1) ** 2 / 2 + 0.25)
+    assert float(w.detach()) == 3
+
+
+def test_momentum_and_weight_decay_belong_to_the_step():
+    """The step is w - xi (0.9 x buffer + gradient + decay x w) = 2 - 0.1 (0.9 x 5 + 2 + 0.5 x 2) = 1.25."""
+    w, a = torch.tensor(2.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
+    optimiser = sgd([w], momentum=0.9, weight_decay=0.5)
+    optimiser.state[w]["momentum_buffer"] = torch.tensor(5.0)
+    seen = []
+
+    def validation():
+        seen.append(float(w.detach()))
+        return w + a
+
+    second_order_gradient(lambda: w.square() / 2, validation, optimiser, [a])
+    assert seen == [pytest.approx(1.25)]
+
+
+def test_a_weight_that_does_not_take_part_stays_and_needs_no_buffer():
+    used, idle = torch.tensor(1.0, requires_grad=True), torch.tensor(7.0, requires_grad=True)
+    a = torch.tensor(1.0, requires_grad=True)
+    optimiser = sgd([used, idle], momentum=0.9, weight_decay=0.1)
+    optimiser.state[used]["momentum_buffer"] = torch.tensor(1.0)
+    _, [gradient] = second_order_gradient(lambda: a * used.square(), lambda: used.square(), optimiser, [a])
+    assert (float(used.detach()), float(idle.detach())) == (1, 7)
+    assert float(gradient) != 0
+
+
+def test_the_finite_difference_converges_to_exact_differentiation(monkeypatch):
+    """Against autograd through the step of a small smooth network: a tenth of the radius has 1 % of the error."""
+    draws = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(6, 6, generator=draws, dtype=torch.float64) / 2 for _ in range(2))
+    x, y = (torch.randn(16, 6, generator=draws, dtype=torch.float64) for _ in range(2))
+    alpha = torch.randn(3, generator=draws, dtype=torch.float64).requires_grad_()
+    weights = [first.requires_grad_(), second.requires_grad_()]
+
+    def loss(parameters, inputs, targets):
+        hidden = inputs @ parameters[0]
+        options = (hidden.tanh(), hidden, torch.zeros_like(hidden))
+        mixed = sum(gate * option for gate, option in zip(alpha.softmax(0), options, strict=True))
+        return (mixed @ parameters[1] - targets).square().mean()
+
+    inner = torch.autograd.grad(loss(weights, x, y), weights, create_graph=True)
+    moved = [weight - 0.3 * gradient for weight, gradient in zip(weights, inner, strict=True)]
+    [exact] = torch.autograd.grad(loss(moved, y, x), alpha)
+
+    def error() -> float:
+        _, [found] = second_order_gradient(
+            lambda: loss(weights, x, y), lambda: loss(weights, y, x), sgd(weights, lr=0.3), [alpha]
+        )
+        return float((found - exact).norm() / exact.norm())
+
+    published = error()
+    monkeypatch.setattr(module, "FINITE_DIFFERENCE", 0.1 * module.FINITE_DIFFERENCE)
+    assert published < 1e-4
+    assert published / error() == pytest.approx(100, rel=0.05)
+    [first_order] = torch.autograd.grad(loss(weights, y, x), alpha)
+    assert float((first_order - exact).norm() / exact.norm()) > 1e-2

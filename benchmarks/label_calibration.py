@@ -69,7 +69,7 @@ def rounds(config: RunConfig, teacher: Teacher, temperature: float, loss_tempera
     synthesis = config.synthesis
     labels = synthesis.labels.model_copy(update={"temperature": temperature})
     canvas = synthesis.canvas_size(teacher.input_shape)
-    engine = PixelSynthesis(teacher, canvas, labels=labels, **synthesis.engine.values())
+    engine = PixelSynthesis(teacher, canvas_size=canvas, labels=labels, **synthesis.engine.values())
     classes = chosen_classes(synthesis.classes, teacher.class_names)
     first = classes[shard_classes(config.seed, 0, synthesis.batch_size, len(classes))]
     targets: Tensor = one_hot(first, teacher.num_classes)

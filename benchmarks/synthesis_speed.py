@@ -161,7 +161,7 @@ def ours(case: Case) -> Run:
         # Every call sets an engine up, which floor and reference did once; its first steps pay for it.
         stages = (PixelStage(iterations=WARM_UP + steps),)
         settings = PixelSpec(stages=stages, warmup=0, precision=case.precision).values()
-        engine = PixelSynthesis(teacher, canvas, labels=LabelCalibration(), **settings)
+        engine = PixelSynthesis(teacher, canvas_size=canvas, labels=LabelCalibration(), **settings)
         ends: list[float] = []
         engine.make(targets, generator(SEED, "benchmark.ours"), progress=lambda *_: ends.append(clock()))
         return [end - begin for begin, end in itertools.pairwise(ends[WARM_UP - 1 :])]

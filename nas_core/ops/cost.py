@@ -71,4 +71,5 @@ class CostTable(Generic[Cost]):
     def of_slots(self, slots: Sequence[int], choices: Sequence[Choice]) -> Cost:
         """The cost of what is chosen in some slots, given by index with one choice each."""
         chosen = zip(slots, choices, strict=True)
-        return sum(self.operations[slot][index] for slot, choice in chosen for index in indices_of(choice))
+        nothing = self.fixed - self.fixed
+        return sum((self.operations[slot][index] for slot, choice in chosen for index in indices_of(choice)), nothing)

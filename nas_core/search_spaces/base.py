@@ -185,7 +185,7 @@ class SearchSpace(abc.ABC):
         restricted = copy.copy(self)
         restricted.slots = self.restricted_slots(self.slots, allowed)
         for derived in ("decisions", "_macs"):
-            restricted.__dict__.pop(derived, None)
+            vars(restricted).pop(derived, None)
         for decision in restricted.decisions:
             if not decision.options:
                 slots = ", ".join(self.slots[slot].name for slot in decision.slots)

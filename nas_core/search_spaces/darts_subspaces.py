@@ -28,7 +28,8 @@ def _listed(text: str) -> CellOperations:
 
 
 def _everywhere(*names: str) -> tuple[CellOperations, CellOperations]:
-    return ((names,) * len(EDGES),) * 2
+    cell = (names,) * len(EDGES)
+    return cell, cell
 
 
 # By name, the operations of the normal and of the reduction cell.

@@ -206,7 +206,7 @@ class NasBench201(SearchSpace):
     def network(self, architecture: Architecture) -> Macro:
         """The benchmark's stand-alone network."""
         return self._macro(
-            lambda width: Cell([cell_operation(name, width, affine=True) for name in architecture.operations])
+            lambda width: Cell([cell_operation(str(name), width, affine=True) for name in architecture.operations])
         )
 
     def notation(self, operations: Sequence[Chosen]) -> str:

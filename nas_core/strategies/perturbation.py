@@ -60,7 +60,9 @@ def project(weights: Float[Tensor, " operations"]) -> Float[Tensor, " operations
     """Onto the simplex: cut to [0, 1] and divide by the sum; where nothing is left, all on the largest weight."""
     cut = weights.clamp(0, 1)
     alone = torch.nn.functional.one_hot(weights.argmax(), len(weights)).to(weights.dtype)
-    return torch.where(cut.sum() > 0, cut / cut.sum().clamp(min=torch.finfo(cut.dtype).tiny), alone)
+    # Below the smallest normal number a quotient is no longer exact.
+    tiny = torch.finfo(cut.dtype).tiny
+    return torch.where(cut.sum() >= tiny, cut / cut.sum().clamp(min=tiny), alone)
 
 
 def random_offset(mixture: Mixture, epsilon: float, generator: torch.Generator) -> list[Tensor]:

@@ -30,7 +30,7 @@ SMALL_SEARCH = {
     "architectures": 2,
     "progression": {"stages": [{}, {"extra_cells": 1, "operations": 3, "skip_dropout": 0.4}]},
 }
-# Every strategy on one space; on the others one strategy of each kind of gate, and those that need what a space may lack.
+# Every strategy on one space; on the others one of each kind of gate, and those that need what a space may lack.
 ON_EVERY_SPACE = ("darts", "nasp", "p-darts", "pc-darts", "proxyless", "random", "spos")
 PAIRS = [
     (space, strategy)

@@ -117,7 +117,7 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = yaml.safe_load((PROJECT / "configs" / "digits.yaml").read_text())
     config["name"] = "tiny"
     config["synthesis"] |= {"rounds": 2, "shards": 2, "batch_size": 16}
-    config["synthesis"]["pixels"] |= {"stages": [{"divisor": 1, "iterations": 40}], "warmup": 4}
+    config["synthesis"]["engine"] |= {"stages": [{"divisor": 1, "iterations": 40}], "warmup": 4}
     config["search"]["space"] = {"name": "nasbench201", "channels": 4, "cells": 1}
     config["search"]["strategy"] |= {"epochs": 3, "population": 6, "generations": 3, "crossovers": 2, "mutants": 2}
     config["search"] |= {"batch_size": 16, "max_macs": 60_000}

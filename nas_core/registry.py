@@ -9,7 +9,7 @@ import operator
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from nas_core.errors import InputError
 
@@ -75,8 +75,12 @@ class Registry(Generic[T]):
         return self._entries[name][1](**spec.values(), **context)
 
     def union(self) -> Any:
-        """The annotation of a config field that takes any registered spec, told apart by `name`."""
+        """The annotation of a config field that takes any registered spec, told apart by `name`.
+
+        A name alone stands for the spec's defaults.
+        """
         specs = [spec for spec, _ in self._entries.values()]
-        if len(specs) == 1:
-            return specs[0]
-        return Annotated[functools.reduce(operator.or_, specs), Field(discriminator="name")]
+        choice: Any = specs[0]
+        if len(specs) > 1:
+            choice = Annotated[functools.reduce(operator.or_, specs), Field(discriminator="name")]
+        return Annotated[choice, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)]

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from nas_core.registry import Spec
 from nas_core.synthesis.engine import engines as engines
@@ -13,10 +13,7 @@ from nas_core.synthesis.pixels import PixelSpec
 if TYPE_CHECKING:
     EngineSpec = PixelSpec | GeneratorSpec
 else:
-    # The bare name of an engine stands for its defaults: `--set synthesis.engine=generator`.
-    EngineSpec = Annotated[
-        engines.union(), BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)
-    ]
+    EngineSpec = engines.union()
 
 
 class SynthesisConfig(Spec):

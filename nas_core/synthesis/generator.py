@@ -38,10 +38,10 @@ class GeneratorSpec(Spec):
     name: Literal["generator"] = "generator"
     steps: int = Field(default=1000, ge=1, description="steps of learning, each on a new batch of batch_size images")
     snapshots: int = Field(
-        default=8,
+        default=16,
         ge=1,
-        description="copies of the generator kept at equal distances over the second half of learning; each shard is "
-        "drawn by one of them, at random",
+        description="copies of the generator kept at equal distances after the first tenth of learning; each shard is "
+        "drawn by one of them, at random: what it drew on the way is more diverse than what it draws at the end",
     )
     adaptation: int = Field(
         default=0, ge=0, description="steps by which a shard adapts its copy of the generator and its latent vectors"
@@ -66,7 +66,7 @@ class GeneratorSpec(Spec):
     )
     losses: LossWeights = Field(
         default_factory=lambda: LossWeights(
-            classification=2.0, batch_norm=10.0, first_batch_norm=1.0, total_variation=0.0, l2=0.0
+            classification=1.0, batch_norm=10.0, first_batch_norm=1.0, total_variation=0.0, l2=0.0
         ),
         description="weights of the loss terms",
     )
@@ -301,8 +301,8 @@ class GeneratorSynthesis(SynthesisEngine):
         return ImageGenerator(canvas, self.teacher.num_classes, self.latent, self.width).to(self.teacher.device)
 
     def _snapshot_steps(self) -> set[int]:
-        """After how many steps a copy is kept: at equal distances over the second half, the last one included."""
-        return {self.steps - round(number * self.steps / 2 / self.snapshots) for number in range(self.snapshots)}
+        """After how many steps a copy is kept: at equal distances after the first tenth, the last step included."""
+        return {self.steps - int(number * 0.9 * self.steps / self.snapshots) for number in range(self.snapshots)}
 
     def _snapshot(self, draws: torch.Generator) -> ImageGenerator:
         """A copy of one of the snapshots, at random."""

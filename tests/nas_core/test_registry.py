@@ -67,10 +67,14 @@ def test_union_tells_specs_apart_by_name(shapes):
         adapter.validate_python({"name": "cube"})
 
 
-def test_union_of_one_is_that_one():
+def test_union_of_one_takes_that_one():
     registry: Registry[str] = Registry("shape")
     registry.register(CircleSpec)(str)
-    assert registry.union() is CircleSpec
+    assert TypeAdapter(registry.union()).validate_python({"name": "circle"}) == CircleSpec()
+
+
+def test_a_name_alone_stands_for_its_defaults(shapes):
+    assert TypeAdapter(shapes.union()).validate_python("circle") == CircleSpec()
 
 
 def test_specs_are_immutable_and_refuse_unknown_keys():

@@ -184,7 +184,7 @@ class SearchSpace(abc.ABC):
         """
         restricted = copy.copy(self)
         restricted.slots = self.restricted_slots(self.slots, allowed)
-        for derived in ("decisions", "_macs"):
+        for derived in ("decisions", "macs_table"):
             vars(restricted).pop(derived, None)
         for decision in restricted.decisions:
             if not decision.options:
@@ -223,8 +223,8 @@ class SearchSpace(abc.ABC):
         """Per decision, the architectures that differ from `choices` in it alone and take fewer MACs."""
         found = []
         for decision in self.decisions:
-            present = self._macs.of_slots(decision.slots, _part(choices, decision))
-            options = [o for o in decision.options if self._macs.of_slots(decision.slots, o) < present]
+            present = self.macs_table.of_slots(decision.slots, _part(choices, decision))
+            options = [o for o in decision.options if self.macs_table.of_slots(decision.slots, o) < present]
             found.append([self._replaced(choices, decision, option) for option in options])
         return found
 
@@ -245,16 +245,17 @@ class SearchSpace(abc.ABC):
         picks = best_choices(
             [[value.of_slots(d.slots, option) for option in d.options] for d in self.decisions],
             self.option_macs(),
-            None if max_macs is None else max_macs - self._macs.fixed,
+            None if max_macs is None else max_macs - self.macs_table.fixed,
         )
         return self._joined([d.options[pick] for d, pick in zip(self.decisions, picks, strict=True)])
 
     # --- cost ---
 
-    def cost_table(self) -> tuple[int, tuple[tuple[int, ...], ...]]:
+    @functools.cached_property
+    def macs_table(self) -> CostTable[int]:
         """Multiply-accumulates for one image: of the parts outside all slots, and of each operation of each slot.
 
-        An architecture's MACs are the first number plus those of what is chosen. Counted, not estimated.
+        An architecture's MACs are the first number plus those of what is chosen. Counted, not estimated, and once.
         """
 
         def count(part: Part) -> int:
@@ -262,21 +263,20 @@ class SearchSpace(abc.ABC):
             with torch.device("meta"):
                 return count_macs(part.make(), part.input_shape)
 
-        table = self.costs(count)
-        return table.fixed, table.operations
+        return self.costs(count)
 
     def macs(self, choices: Sequence[Choice]) -> int:
         """Multiply-accumulates of convolutions and linear layers for one image."""
-        return self._macs.of(choices)
+        return self.macs_table.of(choices)
 
     def macs_range(self) -> tuple[int, int]:
         """Multiply-accumulates of the cheapest and of the dearest architecture."""
         costs = self.option_macs()
-        return self._macs.fixed + sum(map(min, costs)), self._macs.fixed + sum(map(max, costs))
+        return self.macs_table.fixed + sum(map(min, costs)), self.macs_table.fixed + sum(map(max, costs))
 
     def option_macs(self) -> list[list[int]]:
         """Multiply-accumulates for one image of each option of each decision; what is outside all slots left out."""
-        return [[self._macs.of_slots(d.slots, option) for option in d.options] for d in self.decisions]
+        return [[self.macs_table.of_slots(d.slots, option) for option in d.options] for d in self.decisions]
 
     def costs(self, measure: Callable[[Part], Cost]) -> CostTable[Cost]:
         """The additive table of any cost of parts, each kind of part measured once.
@@ -294,10 +294,6 @@ class SearchSpace(abc.ABC):
 
         fixed, slots = self.parts()
         return CostTable(total(fixed), tuple(tuple(total(parts) for parts in operations) for operations in slots))
-
-    @functools.cached_property
-    def _macs(self) -> CostTable[int]:
-        return CostTable(*self.cost_table())
 
     # --- for subclasses ---
 

@@ -23,7 +23,6 @@ from nas_core.ops.mixed import MixedOperation
 from nas_core.ops.primitives import conv_bn
 from nas_core.registry import Spec
 from nas_core.search_spaces.base import Architecture, Choices, Chosen, Decision, SearchSpace, Slot, Supernet, spaces
-from nas_core.search_spaces.geometry import shrunk
 from nas_core.search_spaces.nasbench1shot1_cells import (
     STACKS,
     Cell,
@@ -35,6 +34,7 @@ from nas_core.search_spaces.nasbench1shot1_cells import (
     projection,
     take,
 )
+from nas_core.search_spaces.rows import shrunk
 
 OPERATIONS = ("maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu")
 INPUT, OUTPUT = "input", "output"

@@ -199,7 +199,7 @@ class NasBench201(SearchSpace):
         """Spread over the three stages, rounded up to the same number in each."""
         deeper = copy.copy(self)
         # What `restrict` copies is computed for this depth.
-        vars(deeper).pop("_macs", None)
+        vars(deeper).pop("macs_table", None)
         deeper.cells = self.cells + -(-cells // 3)
         return deeper
 

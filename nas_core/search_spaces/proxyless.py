@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from nas_core.errors import InputError
 from nas_core.ops.cost import Part
-from nas_core.ops.mixed import Gates, MixedOperation
+from nas_core.ops.mixed import MixedOperation
 from nas_core.ops.primitives import Zero, conv_bn
 from nas_core.registry import Spec
 from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet, spaces
-from nas_core.search_spaces.geometry import Strides, check_strides, shrunk
+from nas_core.search_spaces.rows import BlockRow, Strides, check_strides, shrunk
 
 # The reference code's names: kernel, then expansion.
 CONVOLUTIONS = tuple(f"{kernel}x{kernel}_MBConv{expansion}" for kernel in (3, 5, 7) for expansion in (3, 6))
@@ -100,30 +100,7 @@ class Block(nn.Module):
         return x + out if self.shortcut else out
 
 
-class Macro(nn.Module):
-    """Stem, blocks and head.
-
-    Args:
-        stem: From images to the first block with a choice.
-        blocks: The blocks.
-        head: From the last block to logits.
-    """
-
-    def __init__(self, stem: nn.Module, blocks: Sequence[Block], head: nn.Module) -> None:
-        super().__init__()
-        self.stem, self.blocks, self.head = stem, nn.ModuleList(blocks), head
-
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"], gates: Gates | None = None
-    ) -> Float[Tensor, "batch classes"]:
-        """Logits of normalised images, under one gate per block if the blocks are mixed."""
-        x = self.stem(x)
-        for index, block in enumerate(self.blocks):
-            x = block(x) if gates is None else block(x, gates[index])
-        return self.head(x)
-
-
-class ProxylessSupernet(Macro, Supernet):
+class ProxylessSupernet(BlockRow, Supernet):
     """The macro network with every allowed operation in every block; called with one gate per block."""
 
 
@@ -204,14 +181,14 @@ class ProxylessSpace(SearchSpace):
         ]
         return ProxylessSupernet(self._stem(), blocks, self._head())
 
-    def network(self, architecture: Architecture) -> Macro:
+    def network(self, architecture: Architecture) -> BlockRow:
         """The stand-alone network; a block of Zero is not in it."""
         blocks = [
             Block(block_operation(str(name), place), place.shortcut)
             for name, place in zip(architecture.operations, self._places(), strict=True)
             if name != ZERO
         ]
-        return Macro(self._stem(), blocks, self._head())
+        return BlockRow(self._stem(), blocks, self._head())
 
     def notation(self, operations: Sequence[Chosen]) -> str:
         """The reference code's names of the blocks, with commas between them."""

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from nas_core.errors import InputError
 from nas_core.ops.cost import Part
-from nas_core.ops.mixed import Gates, MixedOperation
+from nas_core.ops.mixed import MixedOperation
 from nas_core.ops.primitives import conv_bn
 from nas_core.ops.stochastic import Dropout
 from nas_core.registry import Spec
 from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet, spaces
-from nas_core.search_spaces.geometry import Strides, check_strides, shrunk
+from nas_core.search_spaces.rows import BlockRow, Strides, check_strides, shrunk
 
 OPERATIONS = ("shuffle_3x3", "shuffle_5x5", "shuffle_7x7", "xception")
 STEM_CHANNELS, HEAD_CHANNELS = 16, 1024
@@ -93,30 +93,7 @@ class Block(nn.Module):
         return torch.cat([self.passing(beside), self.main(inside)], dim=1)
 
 
-class Macro(nn.Module):
-    """Stem, blocks and head.
-
-    Args:
-        stem: From images to the first block.
-        blocks: One module per place: a `Block`, or a `MixedOperation` of them to be called with a gate.
-        head: From the last block to logits.
-    """
-
-    def __init__(self, stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module) -> None:
-        super().__init__()
-        self.stem, self.blocks, self.head = stem, nn.ModuleList(blocks), head
-
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"], gates: Gates | None = None
-    ) -> Float[Tensor, "batch classes"]:
-        """Logits of normalised images, under one gate per block if the blocks are mixed."""
-        x = self.stem(x)
-        for index, block in enumerate(self.blocks):
-            x = block(x) if gates is None else block(x, gates[index])
-        return self.head(x)
-
-
-class ShuffleNetSupernet(Macro, Supernet):
+class ShuffleNetSupernet(BlockRow, Supernet):
     """The macro network with every allowed operation in every block; called with one gate per block."""
 
 
@@ -201,11 +178,11 @@ class ShuffleNet(SearchSpace):
             self._head(affine=False),
         )
 
-    def network(self, architecture: Architecture) -> Macro:
+    def network(self, architecture: Architecture) -> BlockRow:
         """The stand-alone network."""
         chosen = zip(architecture.operations, self._places(), strict=True)
         blocks = [Block(str(name), place, affine=True) for name, place in chosen]
-        return Macro(self._stem(affine=True), blocks, self._head(affine=True))
+        return BlockRow(self._stem(affine=True), blocks, self._head(affine=True))
 
     def notation(self, operations: Sequence[Chosen]) -> str:
         """The reference code's list of indices into `OPERATIONS`, such as "2,1,0"."""

@@ -33,12 +33,12 @@ def expected_macs(space: SearchSpace, mixture: Sequence[Tensor]) -> Tensor:
     Source:
         The expected latency of ProxylessNAS, arXiv:1812.00332, eq. 6, with multiply-accumulates in its place.
     """
-    fixed, table = space.cost_table()
+    table = space.macs_table
     prices = [
         torch.tensor(costs, dtype=chances.dtype).to(chances.device)
-        for costs, chances in zip(table, mixture, strict=True)
+        for costs, chances in zip(table.operations, mixture, strict=True)
     ]
-    return fixed + torch.stack([chances @ costs for chances, costs in zip(mixture, prices, strict=True)]).sum()
+    return table.fixed + torch.stack([chances @ costs for chances, costs in zip(mixture, prices, strict=True)]).sum()
 
 
 def reference_macs(space: SearchSpace, max_macs: int | None) -> int:

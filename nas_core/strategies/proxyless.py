@@ -238,14 +238,12 @@ class BinaryGates(Trainee):
         settings = self._settings
         if settings.macs_loss == "none":
             return loss
-        fixed, table = self._task.space.cost_table()
-        sampled = [
-            (chances[slot] * torch.tensor([float(costs[option]) for option in pairs[slot]]).to(chances[slot])).sum()
-            if slot in pairs
-            else loss.new_tensor(float(costs[0]))
-            for slot, costs in enumerate(table)
-        ]
-        expected = fixed + torch.stack(sampled).sum()
+        # All of a slot's chance is on its sampled pair, or on its only operation.
+        mixture = [loss.new_zeros(len(slot.operations)) for slot in self._task.space.slots]
+        for slot, weights in enumerate(mixture):
+            drawn = list(pairs.get(slot, (0,)))
+            mixture[slot] = weights.index_put((torch.tensor(drawn),), chances.get(slot, loss.new_ones(1)))
+        expected = expected_macs(self._task.space, mixture)
         if settings.macs_loss == "add-linear":
             return loss + settings.macs_factor * (expected - self._reference) / self._reference
         ratio = torch.log(expected) / torch.log(torch.tensor(float(self._reference)))

@@ -172,7 +172,7 @@ class GeneratorSynthesis(SynthesisEngine):
         memory = StatisticsMemory(self.memory)
         kept: list[dict[str, Tensor]] = []
         records: list[tuple[int, dict[str, Tensor]]] = []
-        first = 0
+        first, snapshot_steps = 0, self._snapshot_steps()
         if checkpoint.state is not None:
             saved = copy.deepcopy(checkpoint.state)
             first, kept, records, memory.past = (saved[name] for name in ("step", "kept", "records", "memory"))
@@ -185,12 +185,11 @@ class GeneratorSynthesis(SynthesisEngine):
             half = one_hot(classes[shard_classes(seed, step, batch_size // 2, len(classes))], self.teacher.num_classes)
             draws = seeded(seed, "synthesis.generator", step)
             terms = self._descend(network, optimiser, half.repeat(2, 1), draws, memory)
-            if step + 1 in self._snapshot_steps():
+            if step + 1 in snapshot_steps:
                 kept.append({name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()})
             if step % max(1, self.steps // RECORDS_PER_SHARD) == 0 or step == self.steps - 1:
                 records.append((step, terms))
-            state = functools.partial(_learning_state, step + 1, network, optimiser, memory, kept, records)
-            checkpoint.offer(state)
+            checkpoint.offer(functools.partial(_learning_state, step + 1, network, optimiser, memory, kept, records))
             progress(step + 1, self.steps, {})
         parts = [(f"generator.{number}", snapshot) for number, snapshot in enumerate(kept)]
         parts += [
@@ -278,10 +277,10 @@ class GeneratorSynthesis(SynthesisEngine):
         latents.requires_grad_()
         groups = [{"params": network.parameters()}, {"params": [latents], "lr": self.latent_learning_rate}]
         optimiser = torch.optim.Adam(groups, lr=self.learning_rate, betas=self.betas)
-        records = []
+        records, memory = [], self._memory()
         for step in range(self.adaptation):
             view = self.objective.view(self._draw(network, latents, targets), draws)
-            terms, _ = self.objective(view, targets, temperature, self._memory())
+            terms, _ = self.objective(view, targets, temperature, memory)
             optimiser.zero_grad(set_to_none=True)
             terms["total"].backward()
             optimiser.step()

@@ -3,6 +3,7 @@
 Both engines go down this loss; one moves pixels, the other the weights of a generator.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -114,7 +115,12 @@ class Objective:
         self, teacher: Teacher, losses: LossWeights, *, min_scale: float = 1.0, precision: Precision = "auto"
     ) -> None:
         self.teacher, self.losses, self.min_scale = teacher, losses, min_scale
-        self._observed = ObservedTeacher(teacher, precision)
+        self._precision: Precision = precision
+
+    @functools.cached_property
+    def _observed(self) -> ObservedTeacher:
+        """Copied at the first judgement: checks before a run need no copy of the teacher."""
+        return ObservedTeacher(self.teacher, self._precision)
 
     def view(
         self,

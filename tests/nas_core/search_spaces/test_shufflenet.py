@@ -27,7 +27,8 @@ def full() -> ShuffleNet:
 
 
 def test_look_up_table(full):
-    fixed, table = full.cost_table()
+    costs = full.macs_table
+    fixed, table = costs.fixed, costs.operations
     assert fixed == pytest.approx(5.419e6 + 33.137e6, abs=1e3)
     for block, costs in TABLE.items():
         assert [round(cost / 1e6, 3) for cost in table[block]] == pytest.approx(costs, abs=1.1e-3)

@@ -35,7 +35,8 @@ def test_slots_of_fewer_operations_repeat_them_evenly(space):
 
 def test_bins_span_the_mean_cost_plus_and_minus_three_deviations(space):
     """Checked against all 15,625 paths' costs, by the slots' independence."""
-    fixed, table = space.cost_table()
+    costs = space.macs_table
+    fixed, table = costs.fixed, costs.operations
     costs = torch.tensor(table, dtype=torch.float64)
     mean, spread = fixed + float(costs.mean(1).sum()), float(costs.var(1, correction=0).sum().sqrt())
     sampler = MacBins(space, 7)
@@ -45,7 +46,8 @@ def test_bins_span_the_mean_cost_plus_and_minus_three_deviations(space):
 
 def test_bins_make_rare_costs_frequent(space):
     """Far from the mean, uniform paths are few; drawn by bins they are as many as others that exist."""
-    fixed, table = space.cost_table()
+    costs = space.macs_table
+    fixed, table = costs.fixed, costs.operations
     middle = fixed + sum(sum(costs) / len(costs) for costs in table)
     sampler, uniform, generator = MacBins(space, 7), Uniform(space), draws()
 

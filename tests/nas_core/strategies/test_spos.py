@@ -7,6 +7,7 @@ from torch import nn
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
+from nas_core.ops.cost import CostTable
 from nas_core.ops.mixed import MixedOperation
 from nas_core.ops.primitives import Zero
 from nas_core.search_spaces.base import Architecture, SearchSpace, Slot, Supernet
@@ -57,8 +58,9 @@ class Chain(SearchSpace):
     def parts(self):
         raise NotImplementedError
 
-    def cost_table(self):
-        return 10, ((0, 1),) * len(self.slots)
+    @property
+    def macs_table(self):
+        return CostTable(10, ((0, 1),) * len(self.slots))
 
 
 def spos(**values):

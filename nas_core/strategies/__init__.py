@@ -1,7 +1,6 @@
 """The search strategies, by name; importing this package registers all of them."""
 
 from nas_core.strategies import presets as presets
-from nas_core.strategies import random_search as random_search
 from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
 from nas_core.strategies.budget import check_budget
 

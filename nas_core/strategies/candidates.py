@@ -1,4 +1,4 @@
-"""Rated architectures: plain records {"architecture", "macs", "score", "generation"}; a higher score is better."""
+"""Rated architectures: plain records {"architecture", "macs", "generation", "score", ...}; a higher score is better."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -27,13 +27,13 @@ def negative_loss(forward: Callable[[Tensor], Tensor], batches: Sequence[Batch],
     return -float(torch.stack(losses).sum()) / sum(len(batch.images) for batch in batches)
 
 
-def candidate(space: SearchSpace, choices: Choices, score: float, generation: int) -> Candidate:
-    """The record of an architecture."""
+def candidate(space: SearchSpace, choices: Choices, figures: dict[str, Any], generation: int) -> Candidate:
+    """The record of an architecture; `figures` are its "score" and whatever else is known of it."""
     return {
         "architecture": str(space.architecture(choices)),
         "macs": space.macs(choices),
-        "score": score,
         "generation": generation,
+        **figures,
     }
 
 

@@ -1,17 +1,47 @@
-"""Evolutionary proposal of architectures; who rates them, and how, is not its business."""
+"""Evolutionary search of architectures; who rates them, and how, is not its business."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from pydantic import Field, model_validator
 
+from nas_core.checkpoint import Checkpoint
+from nas_core.registry import Spec
 from nas_core.search_spaces.base import Choices, SearchSpace
+from nas_core.seeding import generator as seeded
+from nas_core.strategies.base import SearchTask
+from nas_core.strategies.candidates import Candidate, best, candidate
 
 Option = TypeVar("Option")
 
 # This many proposals in a row without a new architecture mean that there is none left to find.
 PATIENCE = 200
+
+
+class EvolutionSpec(Spec):
+    """How many architectures a generation has, and where they come from."""
+
+    population: int = Field(default=50, ge=1, description="architectures rated per generation")
+    generations: int = Field(default=20, ge=1, description="generations, the random first one included")
+    parents: int = Field(
+        default=10, ge=1, description="best architectures so far from which the next generation descends"
+    )
+    crossovers: int = Field(default=25, ge=0, description="architectures per generation that combine two parents")
+    mutants: int = Field(default=25, ge=0, description="architectures per generation that mutate one parent")
+    mutation_probability: float = Field(
+        default=0.1, gt=0, le=1, description="chance of each slot of a mutant to be redrawn"
+    )
+
+    @model_validator(mode="after")
+    def _children_fit_the_population(self) -> "EvolutionSpec":
+        if self.crossovers + self.mutants > self.population:
+            raise ValueError(
+                f"crossovers + mutants = {self.crossovers + self.mutants} must not exceed "
+                f"population = {self.population}"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -20,6 +50,7 @@ class Evolution:
 
     Attributes:
         population: Architectures per generation.
+        generations: Generations, the random first one included.
         parents: The best so far, from which mutants and crossovers descend.
         crossovers: Of the population, children of two parents.
         mutants: Of the population, mutated copies of a parent. The rest is drawn at random.
@@ -31,10 +62,50 @@ class Evolution:
     """
 
     population: int
+    generations: int
     parents: int
     crossovers: int
     mutants: int
     mutation_probability: float
+
+    @classmethod
+    def random(cls, population: int) -> "Evolution":
+        """One generation without parents: random, distinct, and within the budget."""
+        return cls(population, generations=1, parents=0, crossovers=0, mutants=0, mutation_probability=1.0)
+
+    def run(
+        self,
+        task: SearchTask,
+        rate: Callable[[Choices], dict[str, Any]],
+        checkpoint: Checkpoint,
+        progress: Callable[[int, dict[str, float]], None],
+        compare: Callable[[list[Candidate]], list[Candidate]] = lambda candidates: candidates,
+    ) -> list[Candidate]:
+        """All generations, or what is left of them after `checkpoint.state`.
+
+        Args:
+            task: The space, the budget and the seed.
+            rate: The figures of an architecture; "score" among them, unless `compare` adds it.
+            checkpoint: Saved after every generation.
+            progress: Told how many were rated.
+            compare: Gives all candidates their scores where a score depends on what else was rated.
+
+        Returns:
+            All rated architectures in the order of rating; fewer if there is no new one left.
+        """
+        state = checkpoint.state or {"generation": 0, "candidates": []}
+        candidates: list[Candidate] = compare(list(state["candidates"]))
+        for generation in range(state["generation"], self.generations):
+            scores = {task.space.choices(task.space.parse(c["architecture"])): c["score"] for c in candidates}
+            draws = seeded(task.seed, "search.evolution", generation)
+            for path in self.propose(task.space, scores, task.max_macs, draws):
+                candidates.append(candidate(task.space, path, rate(path), generation))
+                progress(
+                    len(candidates), {"best_score": best(candidates)["score"]} if "score" in candidates[-1] else {}
+                )
+            candidates = compare(candidates)
+            checkpoint.save({"generation": generation + 1, "candidates": list(candidates)})
+        return candidates
 
     def propose(
         self, space: SearchSpace, scores: Mapping[Choices, float], max_macs: int | None, generator: torch.Generator

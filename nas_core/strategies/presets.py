@@ -16,6 +16,8 @@ from nas_core.strategies.differentiable import Differentiable
 from nas_core.strategies.parts import DifferentiableSpec
 from nas_core.strategies.proxyless import Proxyless, ProxylessSpec
 from nas_core.strategies.spos import Spos, SposSpec
+from nas_core.strategies.successive_halving import SuccessiveHalving, SuccessiveHalvingSpec
+from nas_core.strategies.training_free import TrainingFree, TrainingFreeSpec
 
 Settings = Mapping[str, Any]
 
@@ -84,6 +86,30 @@ TABLE: dict[str, tuple[str, Settings]] = {
 
 # Name: (base, strategy, what it is, what it changes).
 OTHERS: dict[str, tuple[type[Spec], type[Strategy], str, Settings]] = {
+    "random": (
+        SuccessiveHalvingSpec,
+        SuccessiveHalving,
+        "Random search (Li and Talwalkar 2019): random architectures are trained alone and rated; no supernet.",
+        {"architectures": 10, "rungs": 1, "epochs": 10, "prior": None},
+    ),
+    "naswot": (
+        TrainingFreeSpec,
+        TrainingFree,
+        "Evolution by naswot (Mellor et al. 2021): how differently images switch an untrained network's ReLUs.",
+        {"scores": ("naswot",)},
+    ),
+    "zico": (
+        TrainingFreeSpec,
+        TrainingFree,
+        "Evolution by ZiCo (Li et al. 2023): how large and steady an untrained network's gradients are.",
+        {"scores": ("zico",)},
+    ),
+    "synflow": (
+        TrainingFreeSpec,
+        TrainingFree,
+        "Evolution by synflow (Tanaka et al. 2020): the saliency of an untrained network's weights; sees no image.",
+        {"scores": ("synflow",)},
+    ),
     "random-ws": (
         SposSpec,
         Spos,

@@ -6,12 +6,12 @@ supernet learns from the teacher's soft labels, and an architecture's score is t
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
@@ -19,14 +19,14 @@ from nas_core.ops.batch_norm import recalibrate
 from nas_core.search_spaces.base import Choices, SearchSpace, Supernet
 from nas_core.seeding import generator
 from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
-from nas_core.strategies.candidates import Candidate, best, candidate, negative_loss, search_curve
-from nas_core.strategies.evolution import Evolution
+from nas_core.strategies.candidates import best, negative_loss, search_curve
+from nas_core.strategies.evolution import Evolution, EvolutionSpec
 from nas_core.strategies.sampling import PathSampling, Sampler, make_sampler
 from nas_core.training.loop import Trainee, train
 from nas_core.training.recipe import Recipe
 
 
-class SposSpec(Recipe):
+class SposSpec(EvolutionSpec, Recipe):
     """Single Path One-Shot (Guo et al. 2020): single-path training, then evolutionary search."""
 
     name: Literal["spos"] = "spos"
@@ -46,25 +46,6 @@ class SposSpec(Recipe):
     recalibration_batches: int = Field(
         default=20, ge=1, description="training batches that give each candidate its own BatchNorm statistics"
     )
-    population: int = Field(default=50, ge=1, description="architectures rated per generation")
-    generations: int = Field(default=20, ge=1, description="generations, the random first one included")
-    parents: int = Field(
-        default=10, ge=1, description="best architectures so far from which the next generation descends"
-    )
-    crossovers: int = Field(default=25, ge=0, description="architectures per generation that combine two parents")
-    mutants: int = Field(default=25, ge=0, description="architectures per generation that mutate one parent")
-    mutation_probability: float = Field(
-        default=0.1, gt=0, le=1, description="chance of each slot of a mutant to be redrawn"
-    )
-
-    @model_validator(mode="after")
-    def _children_fit_the_population(self) -> "SposSpec":
-        if self.crossovers + self.mutants > self.population:
-            raise ValueError(
-                f"crossovers + mutants = {self.crossovers + self.mutants} must not exceed "
-                f"population = {self.population}"
-            )
-        return self
 
 
 class SinglePath(Trainee):
@@ -151,8 +132,7 @@ class Spos(Strategy):
         self._mac_bins = mac_bins
         self.recipe = Recipe(**recipe)
         self.recalibration_batches = recalibration_batches
-        self.generations = generations
-        self.evolution = Evolution(population, parents, crossovers, mutants, mutation_probability)
+        self.evolution = Evolution(population, generations, parents, crossovers, mutants, mutation_probability)
 
     def check(self, space: SearchSpace, max_macs: int | None) -> None:
         """Refuse also a way of sampling that the space has no paths for."""
@@ -169,7 +149,7 @@ class Spos(Strategy):
             checkpoint.save(dict(state))
 
         steps = self.recipe.epochs * len(task.train)
-        ratings = self.generations * self.evolution.population
+        ratings = self.evolution.generations * self.evolution.population
         supernet = task.supernet()
         training = train(
             SinglePath(supernet, task.seed, make_sampler(task.space, self._sampling, self._mac_bins)),
@@ -181,26 +161,12 @@ class Spos(Strategy):
             checkpoint=Checkpoint(state.get("supernet"), functools.partial(save, "supernet")),
             progress=lambda done, _, figures: progress(done, steps + ratings, figures),
         )
-        candidates = self._evolve(
+        rating = Rating(supernet, task, self.recalibration_batches)
+        candidates = self.evolution.run(
             task,
-            Rating(supernet, task, self.recalibration_batches),
+            lambda path: {"score": rating(path)},
             Checkpoint(state.get("evolution"), functools.partial(save, "evolution")),
             lambda done, figures: progress(steps + done, steps + ratings, figures),
         )
         found = task.space.parse(best(candidates)["architecture"])
         return SearchOutcome(found, training, search_curve(candidates), candidates)
-
-    def _evolve(
-        self, task: SearchTask, rate: Rating, checkpoint: Checkpoint, progress: Callable[[int, dict[str, float]], None]
-    ) -> list[Candidate]:
-        """All rated architectures in the order of rating; ends early when there is no new one left."""
-        state = checkpoint.state or {"generation": 0, "candidates": []}
-        candidates: list[Candidate] = list(state["candidates"])
-        for generation in range(state["generation"], self.generations):
-            scores = {task.space.choices(task.space.parse(c["architecture"])): c["score"] for c in candidates}
-            draws = generator(task.seed, "search.evolution", generation)
-            for path in self.evolution.propose(task.space, scores, task.max_macs, draws):
-                candidates.append(candidate(task.space, path, rate(path), generation))
-                progress(len(candidates), {"best_score": best(candidates)["score"]})
-            checkpoint.save({"generation": generation + 1, "candidates": list(candidates)})
-        return candidates

@@ -28,6 +28,7 @@ SMALL_SEARCH = {
     "population": 3,
     "parents": 2,
     "architectures": 2,
+    "images": 8,
     "progression": {"stages": [{}, {"extra_cells": 1, "operations": 3, "skip_dropout": 0.4}]},
 }
 # Every strategy on one space; on the others one of each kind of gate, and those that need what a space may lack.
@@ -57,6 +58,8 @@ def small_strategy(name: str) -> Spec:
         values["grid"] = [whole["grid"][0], whole["grid"][-1]]
     if not several["progression"]:
         values.pop("progression", None)
+    if "rungs" in fields and fields["rungs"].default > 1:
+        values |= {"rungs": 2, "eta": 2, "prior": {"pool": 4, "images": 8}}
     for field in ("crossovers", "mutants"):
         if field in fields and fields[field].default:
             values[field] = 1

@@ -17,7 +17,7 @@ SMALL = SPACE.restrict({slot: ["skip_connect", "nor_conv_3x3"] for slot in range
 def test_generations_are_new_distinct_and_affordable(seed, share):
     cheapest, dearest = SPACE.macs_range()
     budget = cheapest + round(share * share * (dearest - cheapest))
-    evolution = Evolution(population=8, parents=3, crossovers=3, mutants=3, mutation_probability=0.3)
+    evolution = Evolution(population=8, generations=1, parents=3, crossovers=3, mutants=3, mutation_probability=0.3)
     scores = {}
     for generation in range(3):
         proposed = evolution.propose(SPACE, scores, budget, generator(seed, "toy", generation))
@@ -29,7 +29,7 @@ def test_generations_are_new_distinct_and_affordable(seed, share):
 
 def test_an_exhausted_space_yields_nothing_more():
     """Two operations on six edges are 64 architectures."""
-    evolution = Evolution(population=40, parents=5, crossovers=10, mutants=10, mutation_probability=0.1)
+    evolution = Evolution(population=40, generations=1, parents=5, crossovers=10, mutants=10, mutation_probability=0.1)
     scores = {}
     sizes = []
     for generation in range(4):
@@ -43,13 +43,13 @@ def test_an_exhausted_space_yields_nothing_more():
 def test_the_tightest_budget_leaves_the_cheapest_architectures():
     """Only the six skips are affordable, and the very first proposal is that one."""
     cheapest, _ = SMALL.macs_range()
-    evolution = Evolution(population=4, parents=1, crossovers=0, mutants=0, mutation_probability=0.1)
+    evolution = Evolution(population=4, generations=1, parents=1, crossovers=0, mutants=0, mutation_probability=0.1)
     assert evolution.propose(SMALL, {}, cheapest, generator(0, "toy")) == [(0,) * 6]
 
 
 def test_children_come_from_the_best_parents():
     """With one parent and rare mutations a child differs from it in few slots; crossovers of it are all known."""
-    evolution = Evolution(population=5, parents=1, crossovers=0, mutants=5, mutation_probability=0.05)
+    evolution = Evolution(population=5, generations=1, parents=1, crossovers=0, mutants=5, mutation_probability=0.05)
     parent = (3, 3, 3, 3, 3, 3)
     scores = {parent: 1.0, (0,) * 6: -1.0}
     for child in evolution.propose(SPACE, scores, None, generator(0, "toy")):
@@ -57,7 +57,7 @@ def test_children_come_from_the_best_parents():
 
 
 def test_crossover_takes_every_slot_from_a_parent():
-    evolution = Evolution(population=6, parents=2, crossovers=6, mutants=0, mutation_probability=0.1)
+    evolution = Evolution(population=6, generations=1, parents=2, crossovers=6, mutants=0, mutation_probability=0.1)
     scores = {(1,) * 6: 1.0, (3,) * 6: 1.0, (0,) * 6: 0.0}
     children = evolution.propose(SPACE, scores, None, generator(0, "toy"))
     assert {choice for child in children for choice in child} == {1, 3}

@@ -1,0 +1,148 @@
+"""Training-free search: architectures are scored with fresh weights, on one batch of synthetic images.
+
+Scores of different kinds are put together by their ranks, as in AZ-NAS (Lee and Ham, arXiv:2403.19232, eq. 9): the
+sum of log(rank / number of architectures), the best rank being that number.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from nas_core.checkpoint import Checkpoint, Progress, no_progress
+from nas_core.evaluation.zero_cost import Score, training_free_scores
+from nas_core.ops.initialisation import initialise
+from nas_core.registry import Spec
+from nas_core.search_spaces.base import Choices
+from nas_core.seeding import generator
+from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
+from nas_core.strategies.candidates import Candidate, best, search_curve
+from nas_core.strategies.evolution import Evolution, EvolutionSpec
+from nas_core.training.batches import Batch
+
+AZ_NAS: tuple[Score, ...] = ("expressivity", "progressivity", "trainability", "macs")
+
+
+class ScoresSpec(Spec):
+    """Which training-free scores, and on how many images."""
+
+    scores: tuple[Score, ...] = Field(
+        default=AZ_NAS, min_length=1, description="scores whose ranks are put together; the four of AZ-NAS by default"
+    )
+    images: int = Field(default=64, ge=4, description="synthetic images that every architecture is scored on")
+
+
+class TrainingFreeSpec(EvolutionSpec, ScoresSpec):
+    """Training-free search: evolution by scores of untrained networks (AZ-NAS, Lee and Ham 2024)."""
+
+    name: Literal["training-free"] = "training-free"
+
+
+class TrainingFreeRating:
+    """Scores the stand-alone networks of architectures; the same images and the same seed for each.
+
+    Args:
+        task: The space and the images, of which the training set's are used.
+        scores: Which ones.
+        images: How many images; all of them if there are fewer.
+    """
+
+    def __init__(self, task: SearchTask, scores: Sequence[Score], images: int) -> None:
+        self._task, self._scores = task, tuple(scores)
+        parts: list[Batch] = []
+        for batch in task.train.epoch(generator(task.seed, "search.training-free.images")):
+            parts.append(batch)
+            if sum(len(part.images) for part in parts) >= images:
+                break
+        self._batch = Batch(
+            torch.cat([part.images for part in parts])[:images],
+            torch.cat([part.teacher_logits for part in parts])[:images],
+        )
+
+    def __call__(self, path: Choices) -> dict[str, Any]:
+        """The figures of an architecture: {"scores": {name: value, or None where it cannot be scored}}."""
+        task = self._task
+        network = task.space.network(task.space.architecture(path))
+        initialise(network, generator(task.seed, "search.training-free.weights"))
+        signs = generator(task.seed, "search.training-free.signs")
+        found = training_free_scores(network.to(task.device), self._batch, self._scores, signs)
+        return {"scores": {name: value if math.isfinite(value) else None for name, value in found.items()}}
+
+
+def log_rank_sums(figures: Sequence[dict[str, float | None]]) -> list[float]:
+    """One number from several scores of each of N architectures: the sum over scores of log(rank / N), <= 0.
+
+    Args:
+        figures: Per architecture the same names with its scores, None where it has none, which is worse than any.
+
+    Returns:
+        Per architecture; the best rank is N, equals share the mean of their ranks.
+    """
+    totals = [0.0] * len(figures)
+    for name in figures[0] if figures else ():
+        column = [-math.inf if (value := row[name]) is None else value for row in figures]
+        order = sorted(column)
+        first = {value: order.index(value) for value in set(column)}
+        for index, value in enumerate(column):
+            rank = first[value] + (column.count(value) + 1) / 2
+            totals[index] += math.log(rank / len(figures))
+    return totals
+
+
+def compared(candidates: list[Candidate]) -> list[Candidate]:
+    """The candidates with the scores that their ranks among each other give them."""
+    totals = log_rank_sums([candidate["scores"] for candidate in candidates])
+    return [{**candidate, "score": total} for candidate, total in zip(candidates, totals, strict=True)]
+
+
+class PriorSpec(ScoresSpec):
+    """Where a search starts: at the best of many random architectures, by training-free scores."""
+
+    pool: int = Field(default=200, ge=1, description="random architectures of which the best are taken")
+
+    def best(self, task: SearchTask, count: int) -> list[Choices]:
+        """The most promising architectures within the budget.
+
+        Args:
+            task: The space, the images, the budget and the seed.
+            count: How many; fewer if the space has fewer.
+
+        Returns:
+            The best first.
+        """
+        pool = Evolution.random(max(count, self.pool))
+        rating = TrainingFreeRating(task, self.scores, self.images)
+        drawn = compared(pool.run(task, rating, Checkpoint(), lambda *_: None))
+        leaders = sorted(drawn, key=lambda candidate: -candidate["score"])[:count]
+        return [task.space.choices(task.space.parse(leader["architecture"])) for leader in leaders]
+
+
+@strategies.register(TrainingFreeSpec)
+class TrainingFree(Strategy):
+    """Evolution by training-free scores.
+
+    Args:
+        scores: Names of the scores whose ranks are put together.
+        images: Images that every architecture is scored on.
+        evolution: The fields of `EvolutionSpec`.
+    """
+
+    def __init__(self, *, scores: Sequence[Score], images: int, **evolution: Any) -> None:
+        self.scores, self.images = tuple(scores), images
+        self.evolution = Evolution(**evolution)
+
+    def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:
+        """Evolve; state is saved after every generation. A candidate's score compares it with all others rated."""
+        self.check(task.space, task.max_macs)
+        total = self.evolution.generations * self.evolution.population
+        candidates = self.evolution.run(
+            task,
+            TrainingFreeRating(task, self.scores, self.images),
+            checkpoint,
+            lambda done, figures: progress(done, total, figures),
+            compared,
+        )
+        found = task.space.parse(best(candidates)["architecture"])
+        return SearchOutcome(found, [], search_curve(candidates), candidates)

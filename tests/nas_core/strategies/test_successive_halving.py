@@ -1,0 +1,69 @@
+"""Successive halving, and random search, which is its first rung alone."""
+
+import pytest
+from pydantic import ValidationError
+
+from nas_core.checkpoint import Checkpoint
+from nas_core.search_spaces.nasbench201 import NasBench201
+from nas_core.strategies import strategies
+
+
+@pytest.fixture(scope="module")
+def space() -> NasBench201:
+    return NasBench201(2, 1, input_shape=(3, 8, 8), num_classes=4)
+
+
+def search(name: str = "random", **values):
+    small = {"name": name, "epochs": 2, "architectures": 3}
+    return strategies.build(strategies.spec(name).model_validate({**small, **values}))
+
+
+def test_the_best_rated_of_distinct_architectures_within_the_budget_is_kept(make_task, space):
+    cheapest, dearest = space.macs_range()
+    budget = (cheapest + dearest) // 2
+    outcome = search().search(make_task(space, budget), Checkpoint())
+    assert len({c["architecture"] for c in outcome.candidates}) == 3
+    assert all(c["macs"] <= budget for c in outcome.candidates)
+    assert str(outcome.architecture) == max(outcome.candidates, key=lambda c: c["score"])["architecture"]
+    assert [record["epoch"] for record in outcome.training] == list(range(6))
+    assert outcome.front[-1]["architecture"] == str(outcome.architecture)
+
+
+def test_training_raises_the_score(make_task):
+    """The same network, rated after one epoch and after twelve."""
+    only = NasBench201(4, 1, ("nor_conv_3x3",), input_shape=(3, 8, 8), num_classes=4)
+    short, long = (
+        search(architectures=1, epochs=epochs, learning_rate=0.05).search(make_task(only, images=64), Checkpoint())
+        for epochs in (1, 12)
+    )
+    assert long.candidates[0]["score"] > short.candidates[0]["score"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4])
+def test_an_interrupted_search_ends_with_the_same_bytes(check_resume, make_task, space, stop_after):
+    """Save one is the draw, two and three are epochs of the first architecture, four its rating."""
+    check_resume(search(), make_task(space), stop_after)
+
+
+HALVING = {"epochs": 1, "architectures": 4, "rungs": 2, "eta": 2, "prior": {"pool": 8, "images": 8}}
+
+
+def test_the_better_half_is_trained_twice_as_long(make_task, space):
+    """Four architectures for one epoch, the best two for two more; only those two can win."""
+    outcome = search("successive-halving", **HALVING).search(make_task(space), Checkpoint())
+    assert len(outcome.training) == 4 * 1 + 2 * 2
+    assert [record["rated"] for record in outcome.search] == [4, 2]
+    finalists = [candidate for candidate in outcome.candidates if candidate["generation"] == 1]
+    assert len(finalists) == 2
+    assert len(outcome.candidates) == 4
+    assert str(outcome.architecture) == max(finalists, key=lambda c: c["score"])["architecture"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 9, 11])
+def test_an_interrupted_halving_ends_with_the_same_bytes(check_resume, make_task, space, stop_after):
+    check_resume(search("successive-halving", **HALVING), make_task(space), stop_after)
+
+
+def test_rungs_that_nobody_reaches_are_refused():
+    with pytest.raises(ValidationError, match="leave none for the last of rungs = 3"):
+        search("successive-halving", architectures=8, rungs=3, eta=3)

@@ -1,0 +1,63 @@
+"""Search by training-free scores."""
+
+import json
+import math
+
+import pytest
+
+from nas_core.checkpoint import Checkpoint
+from nas_core.search_spaces.nasbench201 import NasBench201
+from nas_core.strategies import strategies
+from nas_core.strategies.training_free import PriorSpec, log_rank_sums
+
+SMALL = {"population": 6, "generations": 3, "parents": 2, "crossovers": 2, "mutants": 2, "images": 8}
+
+
+@pytest.fixture(scope="module")
+def space() -> NasBench201:
+    return NasBench201(2, 1, input_shape=(3, 8, 8), num_classes=4)
+
+
+def search(name: str = "training-free", **values):
+    return strategies.build(strategies.spec(name).model_validate({"name": name, **SMALL, **values}))
+
+
+def test_ranks_are_put_together_as_in_az_nas():
+    """Ranks of a: 1, 2.5, 2.5 of 3; of b: 3, 2, 1, where None is worse than any number."""
+    figures = [{"a": 1.0, "b": 9.0}, {"a": 5.0, "b": 8.0}, {"a": 5.0, "b": None}]
+    expected = [math.log(1 / 3) + math.log(1), math.log(2.5 / 3) + math.log(2 / 3), math.log(2.5 / 3) + math.log(1 / 3)]
+    assert log_rank_sums(figures) == pytest.approx(expected)
+    assert log_rank_sums([]) == []
+
+
+def test_counting_parameters_finds_the_largest_network_within_the_budget(make_task, space):
+    """The score is the parameters, so that the answer is known: six 3 x 3 convolutions, or as many as fit."""
+    everything = {"scores": ["parameters"], "population": 60, "generations": 8, "crossovers": 20, "mutants": 20}
+    outcome = search(**everything, parents=10).search(make_task(space), Checkpoint())
+    assert outcome.architecture.operations == ("nor_conv_3x3",) * 6
+    budget = sum(space.macs_range()) // 2
+    outcome = search(**everything, parents=10).search(make_task(space, budget), Checkpoint())
+    assert all(candidate["macs"] <= budget for candidate in outcome.candidates)
+
+
+def test_every_candidate_is_compared_with_all_and_none_is_scored_twice(make_task, space):
+    outcome = search().search(make_task(space), Checkpoint())
+    assert len({candidate["architecture"] for candidate in outcome.candidates}) == len(outcome.candidates) == 18
+    scores = [candidate["score"] for candidate in outcome.candidates]
+    assert scores == log_rank_sums([candidate["scores"] for candidate in outcome.candidates])
+    assert outcome.search[-1]["best_score"] == max(scores)
+    assert outcome.training == []
+    json.loads(json.dumps(outcome.candidates), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_an_interrupted_search_ends_with_the_same_bytes(check_resume, make_task, space, stop_after):
+    check_resume(search(), make_task(space), stop_after)
+
+
+def test_a_prior_takes_the_best_of_its_pool(make_task, space):
+    task = make_task(space)
+    prior = PriorSpec(scores=("macs",), pool=30, images=8)
+    three, all_ = prior.best(task, 3), prior.best(task, 30)
+    assert three == all_[:3]
+    assert [space.macs(path) for path in all_] == sorted((space.macs(path) for path in all_), reverse=True)

@@ -1,0 +1,364 @@
+"""Does a search without data find what a search with data finds? Judged by the true accuracies of NAS-Bench-201.
+
+    python -m benchmarks.nasbench201 --weights resnet20.safetensors --images cifar10_jpeg.tar.gz \
+        --table nasbench201_cifar10.csv --synthetic runs/cifar --out results/nasbench201
+
+Rows are kinds of data x methods x seeds. Every row is a task of a Prefect flow and a JSON file of its own in --out, and
+a search in progress a checkpoint beside it: run again to go on. A method is a file of settings in
+benchmarks/nasbench201_rows. True accuracies judge a finished search and its ranking; nothing else reads them. Real
+images are in the rows "real" and "real-labels" only, which are there for comparison.
+
+    synthetic    the images of a dfnas run (--synthetic, its directory), labelled by the teacher
+    one-hot      those of another run, of the pixel engine without regional update and without soft labels (--one-hot)
+    noise        Gaussian noise, labelled by the teacher
+    real         real training images, labelled by the teacher
+    real-labels  the same, with their true labels
+"""
+
+import argparse
+import functools
+import importlib.metadata
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import matplotlib as mpl
+import torch
+import yaml
+from jaxtyping import UInt8
+
+# A busy machine takes its time to start the server that a flow without one brings along.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+
+from prefect import flow, task
+from prefect.task_runners import ThreadPoolTaskRunner
+from scipy.stats import kendalltau, spearmanr
+from torch import Tensor
+
+from benchmarks.common import CLASSES, read_images
+from benchmarks.synthesis_quality import load_teacher
+from nas_core.checkpoint import Checkpoint
+from nas_core.search_spaces import SearchSpace, spaces
+from nas_core.search_spaces.base import Choices, Supernet
+from nas_core.search_spaces.lookup import AccuracyTable
+from nas_core.seeding import generator
+from nas_core.strategies import SearchTask, Strategy, strategies
+from nas_core.strategies.spos import Rating
+from nas_core.strategies.training_free import TrainingFree, TrainingFreeRating, log_rank_sums
+from nas_core.synthesis.labels import one_hot
+from nas_core.teachers import Teacher
+from nas_core.training.batches import Batch, SyntheticBatches
+from storage.checkpoints import load_checkpoint, save_checkpoint
+from storage.dataset import SyntheticImages
+
+mpl.use("agg")
+from matplotlib import pyplot as plt
+
+Canvases = UInt8[Tensor, "images channels height width"]
+
+ROWS = Path(__file__).with_name("nasbench201_rows")
+KINDS = ("synthetic", "one-hot", "noise", "real", "real-labels")
+METHODS = tuple(sorted(path.stem for path in ROWS.glob("*.yaml")))
+BEST = 94.37  # of the whole space
+RANKED = 300  # architectures of the ranking, drawn once
+RECALIBRATION = 4  # batches that give a supernet's path its BatchNorm statistics
+BATCH = 128
+TEMPERATURE = 4.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all rows share; see the command line."""
+
+    weights: Path
+    images: Path
+    table: Path
+    column: str
+    out: Path
+    synthetic: Path | None
+    one_hot: Path | None
+    count: int
+    validation: int
+
+
+class TrueLabels(SyntheticBatches):
+    """Real images whose labels are not the teacher's: logits that leave no doubt about the true class.
+
+    Args:
+        canvases: The images.
+        classes: Their class indices.
+        teacher: Normalises the images, and is not asked.
+        batch_size: Images per batch.
+    """
+
+    def __init__(self, canvases: Canvases, classes: Tensor, teacher: Teacher, batch_size: int) -> None:
+        # The index of an image travels with it as one more channel, so that its label is found after the shuffle.
+        index = torch.arange(len(canvases)).reshape(-1, 1, 1, 1).expand(-1, 2, *canvases.shape[2:])
+        high, low = index[:, :1] // 256, index[:, 1:] % 256
+        super().__init__(torch.cat([canvases, high.byte(), low.byte()], dim=1), teacher, batch_size)
+        self._classes = classes
+
+    def _labelled(self, images: Canvases) -> Batch:
+        index = images[:, -2, 0, 0].long() * 256 + images[:, -1, 0, 0].long()
+        normalised = self.teacher.normalise(images[:, :-2].to(self.teacher.device))
+        return Batch(normalised, 1000 * one_hot(self._classes[index], len(CLASSES)))
+
+
+class Watched(SearchTask):
+    """A search task that remembers the supernet it last made, so that its ranking can be looked at afterwards."""
+
+    def supernet(self, space: SearchSpace | None = None, partial: int = 1) -> Supernet:
+        """As `SearchTask.supernet`."""
+        made = super().supernet(space, partial)
+        object.__setattr__(self, "made", made)
+        return made
+
+
+def main() -> None:
+    """Compute the missing rows, then write the table and the plots."""
+    arguments = parse_arguments()
+    shared = {name: getattr(arguments, name) for name in Settings.__dataclass_fields__}
+    settings = Settings(**shared)
+    wanted = [
+        (kind, method, seed) for seed in arguments.seeds for method in arguments.methods for kind in arguments.kinds
+    ]
+    for kind, needed in (("synthetic", settings.synthetic), ("one-hot", settings.one_hot)):
+        if kind in arguments.kinds and needed is None:
+            sys.exit(f"rows of kind {kind} need --{kind}: the directory of a dfnas run")
+    settings.out.mkdir(parents=True, exist_ok=True)
+    nasbench201(settings, wanted)
+    done = [json.loads(path.read_text()) for path in sorted(settings.out.glob("*-seed*.json"))]
+    text = table(done)
+    (settings.out / "table.md").write_text(text + "\n")
+    plot(done, settings.out / "ranking.png")
+    print(text)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True, help="safetensors of a CIFAR ResNet-20")
+    parser.add_argument("--images", type=Path, required=True, help="tar with {train,test}/<class>/<n>.jpg")
+    parser.add_argument("--table", type=Path, required=True, help="CSV of NAS-Bench-201: arch and true accuracies")
+    parser.add_argument("--column", default="cifar10_test_acc_200ep", help="the accuracies' column")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the rows; continued if it exists")
+    parser.add_argument("--synthetic", type=Path, help="run directory with the synthetic images")
+    parser.add_argument("--one-hot", type=Path, help="run directory with one-hot images of the pixel engine")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["synthetic", "noise", "real"])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--count", type=int, default=8192, help="images of every kind that a search learns from")
+    parser.add_argument("--validation", type=int, default=1024, help="images of every kind that it rates on")
+    return parser.parse_args()
+
+
+@flow(name="nasbench201", task_runner=ThreadPoolTaskRunner(max_workers=1))  # type: ignore[arg-type]
+def nasbench201(settings: Settings, wanted: Sequence[tuple[str, str, int]]) -> None:
+    """All rows that are not there yet, one after the other; a failed row does not stop the others."""
+    states = [
+        row.submit(settings, kind, method, seed)
+        for kind, method, seed in wanted
+        if not row_file(settings, kind, method, seed).exists()
+    ]
+    for future in states:
+        future.result()
+
+
+@task(task_run_name="{method} on {kind}, seed {seed}")
+def row(settings: Settings, kind: str, method: str, seed: int) -> None:
+    """Search with one method on one kind of data, and judge what was found and how it ranks."""
+    config = yaml.safe_load((ROWS / f"{method}.yaml").read_text())
+    truth = AccuracyTable.read(settings.table, settings.column)
+    space = spaces.build(
+        spaces.spec("nasbench201").model_validate(config["space"]), input_shape=(3, 32, 32), num_classes=len(CLASSES)
+    )
+    spec = strategies.spec(config["strategy"]["name"]).model_validate(config["strategy"])
+    strategy = strategies.build(spec)
+    work = make_task(settings, kind, seed, space)
+    state_file = row_file(settings, kind, method, seed).with_suffix(".ckpt")
+    key = json.dumps([config, kind, seed, settings.count, settings.validation])
+    started = time.monotonic()
+    checkpoint = Checkpoint(load_checkpoint(state_file, key), functools.partial(save_checkpoint, state_file, key))
+    outcome = strategy.search(work, checkpoint, lambda *_: None)
+    searched = time.monotonic() - started
+    judged = [space.parse(text) for text in ranked_architectures(truth)]
+    scores = ranking(strategy, work, [space.choices(architecture) for architecture in judged])
+    accuracies = [truth.of(architecture) for architecture in judged]
+    found = truth.of(outcome.architecture)
+    figures = {
+        "kind": kind,
+        "method": method,
+        "seed": seed,
+        "images": settings.count,
+        "architecture": str(outcome.architecture),
+        "accuracy": found,
+        "regret": round(BEST - found, 2),
+        "seconds": round(searched, 1),
+        "ranking_seconds": round(time.monotonic() - started - searched, 1),
+        "curve": [truth.of(space.parse(record["architecture"])) for record in outcome.search],
+        "macs_tau": kendalltau([space.macs(space.choices(a)) for a in judged], accuracies).statistic,
+        "environment": environment(),
+        "settings": config,
+    }
+    if scores is not None:
+        figures |= rank_figures(scores, accuracies) | {"scores": scores, "accuracies": accuracies}
+    row_file(settings, kind, method, seed).write_text(json.dumps(figures, indent=1))
+    state_file.unlink(missing_ok=True)
+    print(json.dumps({name: figures.get(name) for name in SHOWN}), flush=True)
+
+
+SHOWN = ("kind", "method", "seed", "accuracy", "tau", "rho", "tau_best_tenth", "best_of_top_10", "seconds")
+
+
+def row_file(settings: Settings, kind: str, method: str, seed: int) -> Path:
+    """Where a row is kept."""
+    return settings.out / f"{kind}-{method}-seed{seed}.json"
+
+
+def make_task(settings: Settings, kind: str, seed: int, space: SearchSpace) -> Watched:
+    """The data of a kind as a search sees them."""
+    teacher = load_teacher(settings.weights)
+    total = settings.count + settings.validation
+    canvases, classes = make_images(settings, kind, total, seed, teacher)
+    if len(canvases) < total:
+        sys.exit(f"{kind}: {len(canvases)} images are fewer than --count + --validation = {total}; give more")
+
+    def serve(part: slice) -> SyntheticBatches:
+        if kind == "real-labels":
+            return TrueLabels(canvases[part], classes[part], teacher, BATCH)
+        return SyntheticBatches(canvases[part], teacher, BATCH)
+
+    return Watched(
+        space=space,
+        train=serve(slice(settings.count)),
+        validation=serve(slice(settings.count, total)),
+        max_macs=None,
+        # Certain labels stay certain at any temperature; at 1 the loss is the cross-entropy.
+        temperature=1.0 if kind == "real-labels" else TEMPERATURE,
+        seed=seed,
+        device=torch.device("cpu"),
+    )
+
+
+def make_images(settings: Settings, kind: str, count: int, seed: int, teacher: Teacher) -> tuple[Canvases, Tensor]:
+    """Images of a kind in random order, and their true classes where there are any."""
+    draws = generator(seed, "benchmark.images")
+    if kind == "noise":
+        return teacher.to_bytes(torch.randn(count, *teacher.input_shape, generator=draws)), torch.zeros(count).long()
+    if kind in ("real", "real-labels"):
+        images, labels = read_images(settings.images, "train", count, draws)
+        order = torch.randperm(len(images), generator=draws)
+        return images[order], labels[order]
+    directory = settings.synthetic if kind == "synthetic" else settings.one_hot
+    assert directory is not None
+    store = SyntheticImages(directory / "dataset.zarr")
+    order = torch.randperm(len(store), generator=draws)[:count]
+    return store.canvases[order], store.targets[order].argmax(dim=1)
+
+
+def ranked_architectures(truth: AccuracyTable) -> list[str]:
+    """The architectures of the ranking: the same for every row."""
+    names = sorted(truth.accuracies)
+    return [names[i] for i in torch.randperm(len(names), generator=generator(0, "benchmark.ranked"))[:RANKED].tolist()]
+
+
+def ranking(strategy: Strategy, work: Watched, paths: Sequence[Choices]) -> list[float] | None:
+    """Scores of architectures as a finished search would give them; None for methods that train each one alone."""
+    if isinstance(strategy, TrainingFree):
+        rating = TrainingFreeRating(work, strategy.scores, strategy.images)
+        return log_rank_sums([rating(path)["scores"] for path in paths])
+    supernet: Supernet | None = getattr(work, "made", None)
+    if supernet is None:
+        return None
+    return list(map(Rating(supernet, work, RECALIBRATION), paths))
+
+
+def rank_figures(scores: Sequence[float], accuracies: Sequence[float]) -> dict[str, float]:
+    """How well scores rank the true accuracies."""
+    order = sorted(range(len(scores)), key=lambda index: -accuracies[index])[: len(scores) // 10]
+    leaders = sorted(range(len(scores)), key=lambda index: -scores[index])[:10]
+    return {
+        "tau": kendalltau(scores, accuracies).statistic,
+        "rho": spearmanr(scores, accuracies).statistic,
+        "tau_best_tenth": kendalltau([scores[i] for i in order], [accuracies[i] for i in order]).statistic,
+        "best_of_top_10": max(accuracies[i] for i in leaders),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line per kind of data and method, mean and standard deviation over seeds."""
+    columns = ("method", "data", "found %", "regret", "tau", "rho", "tau of best tenth", "best of top 10 %", "s")
+    lines = [f"| {' | '.join((*columns, 'seeds'))} |", "|---" * (len(columns) + 1) + "|"]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for found in rows:
+        groups.setdefault((found["method"], found["kind"]), []).append(found)
+    for (method, kind), found in sorted(groups.items(), key=lambda item: (item[0][0], KINDS.index(item[0][1]))):
+        cells = [
+            method,
+            kind,
+            spread(found, "accuracy", 2),
+            spread(found, "regret", 2),
+            *(spread(found, name, 3) for name in ("tau", "rho", "tau_best_tenth")),
+            spread(found, "best_of_top_10", 2),
+            spread(found, "seconds", 0),
+            str(len(found)),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def spread(rows: list[dict[str, Any]], name: str, digits: int) -> str:
+    """Mean, and standard deviation of several."""
+    values = [value for row in rows if (value := row.get(name)) is not None and math.isfinite(value)]
+    if not values:
+        return "-"
+    text = f"{mean(values):.{digits}f}"
+    return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 and digits else text
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """True accuracy against the rank of the score, of every method and kind of data; seed 0."""
+    shown = [found for found in rows if "scores" in found and found["seed"] == 0]
+    methods, kinds = sorted({r["method"] for r in shown}), [k for k in KINDS if any(r["kind"] == k for r in shown)]
+    if not shown:
+        return
+    figure, axes = plt.subplots(
+        len(methods),
+        len(kinds),
+        figsize=(2.6 * len(kinds), 2.3 * len(methods)),
+        squeeze=False,
+        sharex=True,
+        sharey=True,
+    )
+    for found in shown:
+        axis = axes[methods.index(found["method"])][kinds.index(found["kind"])]
+        order = torch.tensor(found["scores"]).argsort().argsort()
+        axis.scatter(order.tolist(), found["accuracies"], s=4)
+        axis.set_title(f"{found['method']}, {found['kind']}: tau {found['tau']:.2f}", fontsize=8)
+        axis.set_ylim(50, 95)
+    figure.supxlabel("rank by score", fontsize=9)
+    figure.supylabel("true accuracy, %", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers depend on."""
+    return {
+        "command": " ".join(["python -m benchmarks.nasbench201", *sys.argv[1:]]),
+        "torch": importlib.metadata.version("torch"),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+if __name__ == "__main__":
+    main()

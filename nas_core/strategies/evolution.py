@@ -80,6 +80,7 @@ class Evolution:
         checkpoint: Checkpoint,
         progress: Callable[[int, dict[str, float]], None],
         compare: Callable[[list[Candidate]], list[Candidate]] = lambda candidates: candidates,
+        first: Callable[[], list[Choices]] | None = None,
     ) -> list[Candidate]:
         """All generations, or what is left of them after `checkpoint.state`.
 
@@ -89,6 +90,7 @@ class Evolution:
             checkpoint: Saved after every generation.
             progress: Told how many were rated.
             compare: Gives all candidates their scores where a score depends on what else was rated.
+            first: Makes the first generation; None: it is random.
 
         Returns:
             All rated architectures in the order of rating; fewer if there is no new one left.
@@ -98,7 +100,8 @@ class Evolution:
         for generation in range(state["generation"], self.generations):
             scores = {task.space.choices(task.space.parse(c["architecture"])): c["score"] for c in candidates}
             draws = seeded(task.seed, "search.evolution", generation)
-            for path in self.propose(task.space, scores, task.max_macs, draws):
+            paths = first() if first and not generation else self.propose(task.space, scores, task.max_macs, draws)
+            for path in paths:
                 candidates.append(candidate(task.space, path, rate(path), generation))
                 progress(
                     len(candidates), {"best_score": best(candidates)["score"]} if "score" in candidates[-1] else {}

@@ -22,6 +22,7 @@ from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strate
 from nas_core.strategies.candidates import best, negative_loss, search_curve
 from nas_core.strategies.evolution import Evolution, EvolutionSpec
 from nas_core.strategies.sampling import PathSampling, Sampler, make_sampler
+from nas_core.strategies.training_free import PriorSpec
 from nas_core.training.loop import Trainee, train
 from nas_core.training.recipe import Recipe
 
@@ -45,6 +46,9 @@ class SposSpec(EvolutionSpec, Recipe):
     mac_bins: int = Field(default=7, ge=1, description="bins of cost that paths are drawn from; mac-bins only")
     recalibration_batches: int = Field(
         default=20, ge=1, description="training batches that give each candidate its own BatchNorm statistics"
+    )
+    prior: PriorSpec | None = Field(
+        default=None, description="training-free scores that choose the first generation; none: it is random"
     )
 
 
@@ -111,6 +115,7 @@ class Spos(Strategy):
         mutation_probability: Chance of each slot of a mutant to be redrawn.
         sampling: How the paths of a training step are drawn.
         mac_bins: Bins of cost, for that way of sampling.
+        prior: Chooses the first generation; None: it is random.
         recipe: The fields of `Recipe`, which say how the supernet learns.
     """
 
@@ -126,10 +131,11 @@ class Spos(Strategy):
         mutation_probability: float,
         sampling: PathSampling,
         mac_bins: int,
+        prior: PriorSpec | None,
         **recipe: Any,
     ) -> None:
         self._sampling: PathSampling = sampling
-        self._mac_bins = mac_bins
+        self._mac_bins, self.prior = mac_bins, prior
         self.recipe = Recipe(**recipe)
         self.recalibration_batches = recalibration_batches
         self.evolution = Evolution(population, generations, parents, crossovers, mutants, mutation_probability)
@@ -167,6 +173,7 @@ class Spos(Strategy):
             lambda path: {"score": rating(path)},
             Checkpoint(state.get("evolution"), functools.partial(save, "evolution")),
             lambda done, figures: progress(steps + done, steps + ratings, figures),
+            first=self.prior and functools.partial(self.prior.best, task, self.evolution.population),
         )
         found = task.space.parse(best(candidates)["architecture"])
         return SearchOutcome(found, training, search_curve(candidates), candidates)

@@ -16,6 +16,7 @@ from nas_core.seeding import generator
 from nas_core.strategies import strategies
 from nas_core.strategies.sampling import Uniform
 from nas_core.strategies.spos import Rating, SinglePath, SposSpec
+from nas_core.strategies.training_free import PriorSpec
 from nas_core.training.loop import train
 from nas_core.training.recipe import Recipe
 
@@ -87,6 +88,16 @@ def test_the_evidently_best_operation_is_found(make_task):
     assert len(outcome.candidates) == 8  # All there are; then it ends by itself.
     ranked = sorted(outcome.candidates, key=lambda candidate: candidate["score"])
     assert ranked[-1]["score"] > ranked[-2]["score"]
+
+
+def test_a_prior_chooses_the_first_generation(make_task, space):
+    """By the number of parameters, of a pool of eight: the four largest."""
+    prior = PriorSpec(scores=("parameters",), pool=8, images=8)
+    task = make_task(space)
+    outcome = spos(prior=prior).search(task, Checkpoint())
+    first = [candidate["architecture"] for candidate in outcome.candidates if candidate["generation"] == 0]
+    assert first == [str(space.architecture(path)) for path in prior.best(task, 4)]
+    assert len({candidate["architecture"] for candidate in outcome.candidates}) == 12
 
 
 def test_a_budget_is_kept_and_nothing_is_rated_twice(make_task, space):

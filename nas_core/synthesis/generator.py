@@ -36,7 +36,7 @@ class GeneratorSpec(Spec):
     """Learn a class-conditional generator once, then draw every shard with it (after FastDFKD and NAYER)."""
 
     name: Literal["generator"] = "generator"
-    steps: int = Field(default=1000, ge=1, description="steps of learning, each on a new batch of batch_size images")
+    steps: int = Field(default=500, ge=1, description="steps of learning, each on a new batch of batch_size images")
     snapshots: int = Field(
         default=16,
         ge=1,
@@ -44,7 +44,10 @@ class GeneratorSpec(Spec):
         "drawn by one of them, at random: what it drew on the way is more diverse than what it draws at the end",
     )
     adaptation: int = Field(
-        default=0, ge=0, description="steps by which a shard adapts its copy of the generator and its latent vectors"
+        default=10,
+        ge=0,
+        description="steps by which a shard adapts its copy of the generator, whose first layer starts from fresh "
+        "weights of the shard's own, and its latent vectors; 0: it draws with the copy as it is",
     )
     latent: int = Field(default=256, ge=1, le=65536, description="length of a latent vector")
     width: int = Field(default=64, ge=2, le=4096, description="channels of the generator at half resolution")
@@ -62,7 +65,7 @@ class GeneratorSpec(Spec):
         default=0.9, ge=0, lt=1, description="share of earlier batches in the BatchNorm statistics that are matched"
     )
     diversity: float = Field(
-        default=20.0, ge=0, description="weight of the mode-seeking loss: images of one class must differ"
+        default=5.0, ge=0, description="weight of the mode-seeking loss: images of one class must differ"
     )
     losses: LossWeights = Field(
         default_factory=lambda: LossWeights(
@@ -304,9 +307,16 @@ class GeneratorSynthesis(SynthesisEngine):
         return {self.steps - int(number * 0.9 * self.steps / self.snapshots) for number in range(self.snapshots)}
 
     def _snapshot(self, draws: torch.Generator) -> ImageGenerator:
-        """A copy of one of the snapshots, at random."""
+        """A copy of one of the snapshots, at random; if it is going to be adapted, with a fresh first layer.
+
+        The first layer lays out what the others paint. Fresh weights give every shard layouts of its own, which a few
+        steps make into images of their classes; from the learned ones all shards of a snapshot compose alike. The idea
+        is NAYER's noisy layer (arXiv:2310.00258), which is drawn anew for every batch.
+        """
         network = self._network()
         network.load_state_dict(self._part(f"generator.{int(torch.randint(self.snapshots, (), generator=draws))}"))
+        if self.adaptation:
+            initialise(network.project, draws)
         return network.train()
 
     def _memory(self) -> StatisticsMemory:

@@ -97,13 +97,26 @@ def test_a_shard_needs_no_other_shard_and_leaves_nothing_behind():
     assert not torch.equal(after.canvases, other.canvases)
 
 
-def test_adaptation_brings_soft_targets_nearer():
-    """Targets of 60 : 40, which no batch of learning asked for."""
-    targets = torch.tensor([[0.6, 0.4]] * 8)
-    drawn = learned_engine().make(targets, generator(0, "test"))
-    adapted = learned_engine(adaptation=30).make(targets, generator(0, "test"))
-    assert (adapted.soft_labels - targets).abs().mean() < 0.5 * (drawn.soft_labels - targets).abs().mean()
-    assert [record["step"] for record in adapted.history] == list(range(31))
+def test_adaptation_makes_a_fresh_first_layer_draw_the_classes():
+    short = learned_engine(adaptation=1).make(TARGETS, generator(0, "test"))
+    long = learned_engine(adaptation=60).make(TARGETS, generator(0, "test"))
+    assert long.losses.mean() < 0.5 * short.losses.mean()
+    assert [record["step"] for record in short.history] == [0, 1]
+
+
+def test_adapted_shards_of_one_copy_compose_differently():
+    """A fresh first layer lays images out anew: the shards' mean images are alike only where nothing is adapted."""
+
+    def alike(adaptation: int) -> float:
+        made = learned_engine(steps=150, warmup=5, snapshots=1, adaptation=adaptation)
+        first, second = (
+            made.make(TARGETS.repeat(16, 1), generator(0, "shard", shard)).canvases.float() for shard in (0, 1)
+        )
+        means = torch.stack([first.mean(0).flatten(), second.mean(0).flatten()])
+        return float(torch.corrcoef(means)[0, 1])
+
+    assert alike(adaptation=0) > 0.9
+    assert alike(adaptation=1) < 0.5
 
 
 def test_refinement_goes_on_from_the_drawn_canvases():

@@ -15,6 +15,7 @@ class RunLayout:
     checkpoints/     of work in progress             model/         architecture and weights
     results.json     the figures                     report.html    the page to read
     cache/           Prefect's persisted results     dfnas.log      the log
+    export/          the student for other programs
     ```
     """
 
@@ -69,6 +70,11 @@ class RunLayout:
     def report(self) -> Path:
         """The page to read."""
         return self.root / "report.html"
+
+    @property
+    def exports(self) -> Path:
+        """Model files that the user asked for, and their cards; no piece of work counts on them."""
+        return self.root / "export"
 
     @property
     def cache(self) -> Path:

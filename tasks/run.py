@@ -49,6 +49,12 @@ class Run(BaseModel):
         """Paths of the run directory."""
         return RunLayout(Path(self.directory))
 
+    @property
+    def teacher_name(self) -> str:
+        """What the teacher is called: its network or the factory of it, and where that comes from."""
+        spec = self.config.teacher.model_dump()
+        return f"{spec.get('network') or spec.get('factory')} ({spec['name']})"
+
     def teacher(self) -> Teacher:
         """The teacher on the run's device."""
         return _load(self.config.teacher.model_dump_json(), self.config.device)

@@ -64,6 +64,9 @@ class EvaluationConfig(Spec):
         description="share of the synthetic images kept out of search and retraining for agreement",
     )
     batch_size: int = Field(default=256, ge=1, description="images per batch")
+    latency_batch: int = Field(
+        default=32, ge=1, description="images per forward pass of the second latency figure; the first is of one image"
+    )
     verifier: TeacherSpec | None = Field(
         default=None,
         description="another pretrained classifier of the same classes, which judges the images and enters nothing "

@@ -62,6 +62,11 @@ class RunLayout:
         return self.root / "evaluation.json"
 
     @property
+    def latency(self) -> Path:
+        """What a forward pass took on this machine."""
+        return self.root / "latency.json"
+
+    @property
     def results(self) -> Path:
         """The figures, with stable keys."""
         return self.root / "results.json"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas_core.exporting import METADATA, TOLERANCE, Exported, ModelFormat
-from nas_core.reporting.summary import comparison
+from nas_core.reporting.summary import comparison, machine
 from nas_core.reporting.wording import percent
 
 LOADING = {
@@ -79,6 +79,8 @@ def _judged(results: Mapping[str, Any]) -> str:
         f"Agreement is the share of held-out synthetic images on which this model and the teacher name the same class "
         f"({percent(results['student']['agreement'])})."
     )
+    if results["latency"]:
+        agreement += f" Latency was measured on {machine(results)}."
     if not real["images"]:
         return f"{agreement} No real image judged it: its accuracy on real images is unknown."
     return (

@@ -43,7 +43,13 @@ RESULTS = {
     "versions": {"dfnas": "0.1.0", "python": "3.11.9"},
     "evaluation": {"images": 10_000, "source": "torchvision CIFAR10, test split"},
     "device": "cpu",
+    "latency": None,
     "digests": {"dataset": "aa", "search": "bb", "model": "cc"},
+}
+TIMED = RESULTS | {
+    "teacher": RESULTS["teacher"] | {"latency_ms": 2.345, "batch_latency_ms": 1234.5},
+    "student": RESULTS["student"] | {"latency_ms": 0.5234, "batch_latency_ms": 12.3},
+    "latency": {"batch_size": 32, "device": "cpu", "processor": "Abacus 9000", "threads": 2},
 }
 DATA_FREE = RESULTS | {
     "teacher": RESULTS["teacher"] | {"top1": None},
@@ -234,6 +240,18 @@ def test_summary_sets_teacher_beside_student():
         "architecture: |conv~0|",
         "wall time: 2 min 0 s",
     ]
+
+
+def test_latency_is_part_of_the_answer_and_says_where_it_was_measured():
+    words = Reader(render(make_records(results=TIMED))).words()
+    assert "for one image on this machine 0.523 ms" in words
+    assert "latency, 1 image 2.35 ms 0.523 ms" in words
+    assert "latency, 32 images 1.23 s 12.3 ms" in words
+    assert "latency measured on Abacus 9000 (cpu, 2 threads), median of forward passes in float32" in words
+
+
+def test_a_run_without_latency_says_nothing_of_it(full):
+    assert "latency" not in full.words()
 
 
 def test_summary_without_real_data_has_dashes():

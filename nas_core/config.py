@@ -11,17 +11,22 @@ from pydantic import Field, model_validator
 from nas_core.evaluation.data import data_sources
 from nas_core.registry import Spec
 from nas_core.search_spaces import spaces
+from nas_core.search_spaces.scaling import ScalableSpec
 from nas_core.strategies import strategies
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.teachers import teachers
-from nas_core.training.recipe import Recipe
+from nas_core.training.styles import RetrainConfig
 
 if TYPE_CHECKING:
 
     class _Choice(Spec):
         name: str
 
-    TeacherSpec = SpaceSpec = StrategySpec = DataSpec = _Choice
+    class _Space(ScalableSpec):
+        name: str
+
+    SpaceSpec = _Space
+    TeacherSpec = StrategySpec = DataSpec = _Choice
 else:
     TeacherSpec, SpaceSpec = teachers.union(), spaces.union()
     StrategySpec, DataSpec = strategies.union(), data_sources.union()
@@ -44,13 +49,6 @@ class SearchConfig(Spec):
         gt=0,
         description="largest multiply-accumulates per image that the result may have; none: no limit",
     )
-    temperature: float = Field(default=3.0, gt=0, description="temperature of the distillation loss")
-
-
-class RetrainConfig(Recipe):
-    """Train the found architecture from scratch on the synthetic images by distillation."""
-
-    batch_size: int = Field(default=64, ge=2, description="images per batch")
     temperature: float = Field(default=3.0, gt=0, description="temperature of the distillation loss")
 
 

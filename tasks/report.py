@@ -138,6 +138,7 @@ def _results(run: Run) -> dict[str, Any]:
             "strategy": config.search.strategy.name,
             "space": config.search.space.name,
         },
+        "retrain": {name: getattr(config.retrain, name) for name in ("style", "epochs", "width", "cells")},
         "synthesis": {
             "images": config.synthesis.images,
             "rounds": config.synthesis.rounds,

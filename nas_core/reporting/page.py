@@ -19,7 +19,7 @@ from nas_core.reporting.search_figures import (
     score_by_macs,
 )
 from nas_core.reporting.style import data_uri, operation_colours
-from nas_core.reporting.summary import comparison, label_rows, machine, quality_rows
+from nas_core.reporting.summary import comparison, label_rows, machine, quality_rows, retraining
 from nas_core.reporting.wording import amount, duration, milliseconds, percent
 
 MOST_CLASSES = 10  # columns of the image grid
@@ -238,6 +238,7 @@ def _provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"only for the final evaluation: {real['images']:,} ({real['source']})" if real["images"] else "none",
         ),
         ("synthetic images", f"{results['synthesis']['images']:,} in {results['synthesis']['rounds']} rounds"),
+        ("retraining", retraining(results)),
         ("seed", str(results["seed"])),
         ("device", results["device"]),
         *([("latency measured on", machine(results))] if results["latency"] else []),

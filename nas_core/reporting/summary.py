@@ -33,6 +33,17 @@ def machine(results: Mapping[str, Any]) -> str:
     return f"{where['processor']} ({where['device']}{threads}), median of forward passes in float32"
 
 
+def retraining(results: Mapping[str, Any]) -> str:
+    """How the student was trained: epochs, style, and its size if that is not the search's."""
+    settings = results["retrain"]
+    words = [f"{settings['epochs']} epochs", f"style {settings['style']}"]
+    if settings["width"] != 1:
+        words.append(f"{settings['width']:g} times the channels of the search")
+    if settings["cells"] is not None:
+        words.append(f"{settings['cells']} cells")
+    return ", ".join(words)
+
+
 def summary_lines(results: Mapping[str, Any]) -> list[str]:
     """The comparison as aligned lines, then the architecture and the time it took."""
     rows = [("", "teacher", "student"), *comparison(results)]

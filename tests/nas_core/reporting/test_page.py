@@ -15,6 +15,7 @@ RESULTS = {
     "teacher": {"top1": 0.9342, "fingerprint": "f00d" * 16, "classes": 2},
     "student": {"top1": 0.8817, "agreement": 0.9312, "macs": 12_345_678, "params": 412_330},
     "search": {"architecture": "|conv~0|", "strategy": "spos", "space": "cells"},
+    "retrain": {"style": "darts", "epochs": 600, "width": 2.25, "cells": 20},
     "synthesis": {
         "images": 1280,
         "rounds": 2,
@@ -155,6 +156,7 @@ def test_the_page_loads_nothing(full, bare):
 
 def test_provenance_says_what_real_images_were_for(full):
     assert "only for the final evaluation: 10,000 (torchvision CIFAR10, test split)" in full.words()
+    assert "600 epochs, style darts, 2.25 times the channels of the search, 20 cells" in full.words()
     for value in ("f00d" * 16, "1,280 in 2 rounds", "dfnas 0.1.0, python 3.11.9"):
         assert value in full.words()
 

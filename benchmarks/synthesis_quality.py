@@ -45,8 +45,8 @@ from nas_core.teachers import Teacher, teachers
 from nas_core.teachers.networks import resnet20
 from nas_core.teachers.reference import ReferenceSpec
 from nas_core.training.batches import SyntheticBatches
-from nas_core.training.recipe import Recipe
 from nas_core.training.retraining import retrain
+from nas_core.training.styles import RetrainConfig
 
 Canvases = UInt8[Tensor, "images channels height width"]
 
@@ -233,8 +233,9 @@ def distil(canvases: Canvases, teacher: Teacher, seed: int, steps: int) -> torch
     """A fresh ResNet-20, taught by the teacher on random windows of the images."""
     student = resnet20()
     data = SyntheticBatches(canvases, teacher, STUDENT_BATCH)
-    recipe = Recipe(epochs=max(2, round(steps / len(data))), learning_rate=0.1, warmup_epochs=1, weight_decay=5e-4)
-    retrain(student, data, recipe, 4.0, seed, Checkpoint(), bar("student"))
+    epochs = max(2, round(steps / len(data)))
+    config = RetrainConfig(epochs=epochs, learning_rate=0.1, warmup_epochs=1, weight_decay=5e-4, temperature=4.0)
+    retrain(student, data, config, seed, Checkpoint(), bar("student"))
     return student
 
 

@@ -110,6 +110,25 @@ def export_dataset_(
 
 
 @app.command()
+def export(
+    directory: Directory,
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="onnx, torch-export or safetensors")] = "onnx",
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="file to write [default: DIR/export/<name of the run>]")
+    ] = None,
+) -> None:
+    """Write the student of a finished run for other programs, checked against the network, with a model card."""
+    from nas_core.exporting import ModelFormat
+    from tasks.export import export_student
+    from tasks.run import load_run
+
+    if form not in set(ModelFormat):
+        fail(f"--format {form} is unknown; choose from {', '.join(ModelFormat)}", code=2)
+    written = export_student(load_run(directory), ModelFormat(form), output)
+    typer.echo(f"{written.model} (a logit differs by {written.difference:.2g} at most)\nmodel card: {written.card}")
+
+
+@app.command()
 def validate(config: ConfigFile, settings: Settings = None) -> None:
     """Check a config, its teacher and its budget, without running or writing anything."""
     from flows.config_file import read_config

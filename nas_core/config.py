@@ -11,17 +11,22 @@ from pydantic import Field, model_validator
 from nas_core.evaluation.data import data_sources
 from nas_core.registry import Spec
 from nas_core.search_spaces import spaces
+from nas_core.search_spaces.scaling import ScalableSpec
 from nas_core.strategies import strategies
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.teachers import teachers
-from nas_core.training.recipe import Recipe
+from nas_core.training.styles import RetrainConfig
 
 if TYPE_CHECKING:
 
     class _Choice(Spec):
         name: str
 
-    TeacherSpec = SpaceSpec = StrategySpec = DataSpec = _Choice
+    class _Space(ScalableSpec):
+        name: str
+
+    SpaceSpec = _Space
+    TeacherSpec = StrategySpec = DataSpec = _Choice
 else:
     TeacherSpec, SpaceSpec = teachers.union(), spaces.union()
     StrategySpec, DataSpec = strategies.union(), data_sources.union()
@@ -47,13 +52,6 @@ class SearchConfig(Spec):
     temperature: float = Field(default=3.0, gt=0, description="temperature of the distillation loss")
 
 
-class RetrainConfig(Recipe):
-    """Train the found architecture from scratch on the synthetic images by distillation."""
-
-    batch_size: int = Field(default=64, ge=2, description="images per batch")
-    temperature: float = Field(default=3.0, gt=0, description="temperature of the distillation loss")
-
-
 class EvaluationConfig(Spec):
     """How the result is judged. `data` is the only place of a run where real images may enter, and only here."""
 
@@ -64,6 +62,9 @@ class EvaluationConfig(Spec):
         description="share of the synthetic images kept out of search and retraining for agreement",
     )
     batch_size: int = Field(default=256, ge=1, description="images per batch")
+    latency_batch: int = Field(
+        default=32, ge=1, description="images per forward pass of the second latency figure; the first is of one image"
+    )
     verifier: TeacherSpec | None = Field(
         default=None,
         description="another pretrained classifier of the same classes, which judges the images and enters nothing "

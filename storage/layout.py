@@ -15,6 +15,7 @@ class RunLayout:
     checkpoints/     of work in progress             model/         architecture and weights
     results.json     the figures                     report.html    the page to read
     cache/           Prefect's persisted results     dfnas.log      the log
+    export/          the student for other programs
     ```
     """
 
@@ -61,6 +62,11 @@ class RunLayout:
         return self.root / "evaluation.json"
 
     @property
+    def latency(self) -> Path:
+        """What a forward pass took on this machine."""
+        return self.root / "latency.json"
+
+    @property
     def results(self) -> Path:
         """The figures, with stable keys."""
         return self.root / "results.json"
@@ -69,6 +75,11 @@ class RunLayout:
     def report(self) -> Path:
         """The page to read."""
         return self.root / "report.html"
+
+    @property
+    def exports(self) -> Path:
+        """Model files that the user asked for, and their cards; no piece of work counts on them."""
+        return self.root / "export"
 
     @property
     def cache(self) -> Path:

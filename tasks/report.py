@@ -28,7 +28,7 @@ LABEL_FIGURES = ("label_entropy", "label_confidence", "top1_drift", "top5_overla
 TIMED_STAGES = {"synthesis": "synthesis", "search": "search", "retrain": "retrain", "evaluate": "evaluation"}
 
 
-@stage("report", version=2, sections=("name", "synthesis", "search", "retrain", "evaluation"))
+@stage("report", version=3, sections=("name", "synthesis", "search", "retrain", "evaluation"))
 def write_report(run: Run, _piece: str, _key: str, _stages: list[Manifest], _shards: list[Manifest]) -> Product:
     """Write results.json and report.html, and show the result in Prefect."""
     results = rewrite_report(run)
@@ -75,6 +75,7 @@ def progress_table(run: Run) -> str:
         "search": 1,
         "retrain": 1,
         "evaluate": 1,
+        "latency": 1,
         "report": 1,
     }
     lines = [f"{run.config.name} in {run.directory}", f"{'stage':<10}  {'done':>9}  {'seconds':>8}"]
@@ -113,20 +114,31 @@ def _mean(values: list[float | None]) -> float | None:
 def _results(run: Run) -> dict[str, Any]:
     """The figures with their stable keys."""
     config, figures = run.config, read_json(run.layout.evaluation)
+    # Not there in a run of an earlier version.
+    latency = read_json(run.layout.latency) if run.layout.latency.exists() else {}
     manifests = {name: stage_manifests(run, name) for name in ("dataset", *TIMED_STAGES)}
     timings = {key: sum(m.seconds for m in manifests[name]) for name, key in TIMED_STAGES.items()}
-    timings["synthesis"] += sum(m.seconds for m in stage_manifests(run, "learn"))
+    for extra, key in {"learn": "synthesis", "latency": "evaluation"}.items():
+        timings[key] += sum(m.seconds for m in stage_manifests(run, extra))
     return {
         "name": config.name,
         "seed": config.seed,
         "device": str(run.teacher().device),
-        "teacher": {"fingerprint": run.fingerprint, "classes": run.teacher().num_classes, **figures["teacher"]},
-        "student": figures["student"],
+        "teacher": {
+            "name": run.teacher_name,
+            "fingerprint": run.fingerprint,
+            "classes": run.teacher().num_classes,
+            **figures["teacher"],
+            **latency.get("teacher", {}),
+        },
+        "student": figures["student"] | latency.get("student", {}),
+        "latency": latency.get("machine"),
         "search": {
             "architecture": read_json(run.layout.search)["architecture"],
             "strategy": config.search.strategy.name,
             "space": config.search.space.name,
         },
+        "retrain": {name: getattr(config.retrain, name) for name in ("style", "epochs", "width", "cells")},
         "synthesis": {
             "images": config.synthesis.images,
             "rounds": config.synthesis.rounds,

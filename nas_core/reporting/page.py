@@ -19,8 +19,8 @@ from nas_core.reporting.search_figures import (
     score_by_macs,
 )
 from nas_core.reporting.style import data_uri, operation_colours
-from nas_core.reporting.summary import comparison, label_rows, quality_rows
-from nas_core.reporting.wording import amount, duration, percent
+from nas_core.reporting.summary import comparison, label_rows, machine, quality_rows, retraining
+from nas_core.reporting.wording import amount, duration, milliseconds, percent
 
 MOST_CLASSES = 10  # columns of the image grid
 MOST_TARGETS = 100  # rows of the heat map
@@ -59,7 +59,7 @@ def render(records: RunRecords) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "amount": amount, "duration": duration}
+    environment.filters |= {"percent": percent, "amount": amount, "duration": duration, "milliseconds": milliseconds}
     results = records.results
     sections = [_images(records), _quality(records), _search(records), _architecture(records), _training(records)]
     return environment.get_template("report.html.j2").render(
@@ -238,8 +238,10 @@ def _provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"only for the final evaluation: {real['images']:,} ({real['source']})" if real["images"] else "none",
         ),
         ("synthetic images", f"{results['synthesis']['images']:,} in {results['synthesis']['rounds']} rounds"),
+        ("retraining", retraining(results)),
         ("seed", str(results["seed"])),
         ("device", results["device"]),
+        *([("latency measured on", machine(results))] if results["latency"] else []),
         ("teacher fingerprint", results["teacher"]["fingerprint"]),
         *((f"{part} digest", digest) for part, digest in results["digests"].items()),
         ("versions", ", ".join(f"{package} {version}" for package, version in results["versions"].items())),

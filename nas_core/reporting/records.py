@@ -16,10 +16,12 @@ class RunRecords:
 
     Attributes:
         results: The figures of merit, nested: teacher {top1, fingerprint, classes}, student {top1, agreement, macs,
-            params}, search {architecture, strategy, space}, synthesis {images, rounds, labels: what `label_changes`
-            says of each round}, quality (`DatasetQuality.figures()`), timings {synthesis, search, retrain,
-            evaluation, total} in seconds, seed, device, versions {package: version}, evaluation {images, source},
-            digests {dataset, search, model}. Both top1 are None without real images; the rest is required.
+            params}, both also {latency_ms, batch_latency_ms} with latency {batch_size, device, processor, threads},
+            search {architecture, strategy, space}, retrain {style, epochs, width, cells}, synthesis {images, rounds, labels: what `label_changes` says of each
+            round}, quality (`DatasetQuality.figures()`), timings {synthesis, search, retrain, evaluation, total} in
+            seconds, seed, device, versions {package: version}, evaluation {images, source}, digests {dataset, search,
+            model}. Both top1 are None without real images, latency is None where it was not measured; the rest is
+            required.
         config_yaml: The resolved config.
         class_names: One name per class of the teacher.
         shown_classes: The class indices that `image_grid` shows, in its order.

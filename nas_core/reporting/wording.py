@@ -26,6 +26,13 @@ def duration(seconds: int | float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def milliseconds(number: int | float | None) -> str:
+    """A latency with three digits, such as "0.523 ms" or "1.2 s"; a dash for None."""
+    if number is None:
+        return "-"
+    return f"{number:.3g} ms" if number < 999.5 else f"{number / 1e3:.3g} s"
+
+
 def shortened(name: str, longest: int = 14) -> str:
     """A name of at most `longest` characters, the rest replaced by an ellipsis."""
     return name if len(name) <= longest else f"{name[: longest - 1]}…"

@@ -15,6 +15,7 @@ RESULTS = {
     "teacher": {"top1": 0.9342, "fingerprint": "f00d" * 16, "classes": 2},
     "student": {"top1": 0.8817, "agreement": 0.9312, "macs": 12_345_678, "params": 412_330},
     "search": {"architecture": "|conv~0|", "strategy": "spos", "space": "cells"},
+    "retrain": {"style": "darts", "epochs": 600, "width": 2.25, "cells": 20},
     "synthesis": {
         "images": 1280,
         "rounds": 2,
@@ -43,7 +44,13 @@ RESULTS = {
     "versions": {"dfnas": "0.1.0", "python": "3.11.9"},
     "evaluation": {"images": 10_000, "source": "torchvision CIFAR10, test split"},
     "device": "cpu",
+    "latency": None,
     "digests": {"dataset": "aa", "search": "bb", "model": "cc"},
+}
+TIMED = RESULTS | {
+    "teacher": RESULTS["teacher"] | {"latency_ms": 2.345, "batch_latency_ms": 1234.5},
+    "student": RESULTS["student"] | {"latency_ms": 0.5234, "batch_latency_ms": 12.3},
+    "latency": {"batch_size": 32, "device": "cpu", "processor": "Abacus 9000", "threads": 2},
 }
 DATA_FREE = RESULTS | {
     "teacher": RESULTS["teacher"] | {"top1": None},
@@ -149,6 +156,7 @@ def test_the_page_loads_nothing(full, bare):
 
 def test_provenance_says_what_real_images_were_for(full):
     assert "only for the final evaluation: 10,000 (torchvision CIFAR10, test split)" in full.words()
+    assert "600 epochs, style darts, 2.25 times the channels of the search, 20 cells" in full.words()
     for value in ("f00d" * 16, "1,280 in 2 rounds", "dfnas 0.1.0, python 3.11.9"):
         assert value in full.words()
 
@@ -234,6 +242,18 @@ def test_summary_sets_teacher_beside_student():
         "architecture: |conv~0|",
         "wall time: 2 min 0 s",
     ]
+
+
+def test_latency_is_part_of_the_answer_and_says_where_it_was_measured():
+    words = Reader(render(make_records(results=TIMED))).words()
+    assert "for one image on this machine 0.523 ms" in words
+    assert "latency, 1 image 2.35 ms 0.523 ms" in words
+    assert "latency, 32 images 1.23 s 12.3 ms" in words
+    assert "latency measured on Abacus 9000 (cpu, 2 threads), median of forward passes in float32" in words
+
+
+def test_a_run_without_latency_says_nothing_of_it(full):
+    assert "latency" not in full.words()
 
 
 def test_summary_without_real_data_has_dashes():

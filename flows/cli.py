@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from flows import first_contact
+
 if TYPE_CHECKING:
     from flows.pipeline import Goal
     from nas_core.config import RunConfig
@@ -30,6 +32,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="override a setting, such as search.strategy.epochs=5; repeatable"),
 ]
+
+for first in (first_contact.init, first_contact.estimate, first_contact.doctor):
+    app.command()(first)
 
 
 @app.command()

@@ -148,6 +148,18 @@ def report(directory: Directory) -> None:
     typer.echo(summary(loaded))
 
 
+@app.command()
+def compare(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR DIR...", help="run directories")],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="page to write")] = Path("compare.html"),
+) -> None:
+    """Write a page that sets several finished runs side by side, and its figures into a folder beside it."""
+    from tasks.compare import compare as compare_runs
+
+    compare_runs(directories, output)
+    typer.echo(f"comparison: {output}")
+
+
 @app.command(name="list")
 def list_(
     kind: Annotated[str, typer.Argument(metavar="spaces|strategies|teachers|engines|data", help="what to list")],

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from flows import first_contact
+
 if TYPE_CHECKING:
     from flows.pipeline import Goal
     from nas_core.config import RunConfig
@@ -30,6 +32,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="override a setting, such as search.strategy.epochs=5; repeatable"),
 ]
+
+for first in (first_contact.init, first_contact.estimate, first_contact.doctor):
+    app.command()(first)
 
 
 @app.command()
@@ -160,6 +165,18 @@ def report(directory: Directory) -> None:
     loaded = load_run(directory)
     rewrite_report(loaded)
     typer.echo(summary(loaded))
+
+
+@app.command()
+def compare(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR DIR...", help="run directories")],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="page to write")] = Path("compare.html"),
+) -> None:
+    """Write a page that sets several finished runs side by side, and its figures into a folder beside it."""
+    from tasks.compare import compare as compare_runs
+
+    compare_runs(directories, output)
+    typer.echo(f"comparison: {output}")
 
 
 @app.command(name="list")

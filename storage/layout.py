@@ -14,6 +14,7 @@ class RunLayout:
     manifests/       one per finished piece of work  search/        found architecture, records
     checkpoints/     of work in progress             model/         architecture and weights
     results.json     the figures                     report.html    the page to read
+    figures/         each as PNG, SVG and CSV
     cache/           Prefect's persisted results     dfnas.log      the log
     export/          the student for other programs
     ```
@@ -80,6 +81,11 @@ class RunLayout:
     def exports(self) -> Path:
         """Model files that the user asked for, and their cards; no piece of work counts on them."""
         return self.root / "export"
+
+    @property
+    def figures(self) -> Path:
+        """The page's figures as PNG and SVG, and their numbers as CSV."""
+        return self.root / "figures"
 
     @property
     def cache(self) -> Path:

@@ -23,7 +23,8 @@ def measure_latency(run: Run, _piece: str, _key: str, model: Manifest) -> Produc
     """
     teacher, batch = run.teacher(), run.config.evaluation.latency_batch
     device = teacher.device
-    student = load_model(run.layout.root)[0].to(device, memory_format=torch.channels_last)
+    student = load_model(run.layout.root)[0].to(device)
+    student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def timed(network: nn.Module) -> dict[str, float | None]:
         times = {

@@ -1,14 +1,16 @@
 """Results and report: everything that the stages left, put together for people and programs to read."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from prefect.artifacts import create_markdown_artifact
 from torch import Tensor
 
 from nas_core.evaluation.dataset_quality import class_affinity
-from nas_core.reporting.page import render
+from nas_core.reporting.page import render, report_sections
+from nas_core.reporting.picture import figure_files
 from nas_core.reporting.records import RunRecords
 from nas_core.reporting.summary import comparison, label_rows, summary_lines
 from nas_core.seeding import generator
@@ -30,20 +32,21 @@ TIMED_STAGES = {"synthesis": "synthesis", "search": "search", "retrain": "retrai
 
 @stage("report", version=3, sections=("name", "synthesis", "search", "retrain", "evaluation"))
 def write_report(run: Run, _piece: str, _key: str, _stages: list[Manifest], _shards: list[Manifest]) -> Product:
-    """Write results.json and report.html, and show the result in Prefect."""
-    results = rewrite_report(run)
+    """Write results.json, report.html and figures/, and show the result in Prefect."""
+    results, figures = rewrite_report(run)
     create_markdown_artifact(
         _result_markdown(results), key=f"dfnas-{run.config.name}", description="Result of a dfnas run"
     )
     layout = run.layout
-    return Product(digest=digest_of_file(layout.results), files=[layout.results, layout.report], figures=results)
+    files = [layout.results, layout.report, *figures]
+    return Product(digest=digest_of_file(layout.results), files=files, figures=results)
 
 
-def rewrite_report(run: Run) -> dict[str, Any]:
-    """Write results.json and report.html from what the finished stages left.
+def rewrite_report(run: Run) -> tuple[dict[str, Any], list[Path]]:
+    """Write results.json, report.html and figures/ from what the finished stages left.
 
     Returns:
-        The content of results.json.
+        The content of results.json, and the files in figures/.
 
     Raises:
         StorageError: If the run has not come to its evaluation.
@@ -52,10 +55,15 @@ def rewrite_report(run: Run) -> dict[str, Any]:
     if not layout.evaluation.exists():
         raise StorageError(f"{run.directory} is not finished (see `dfnas status`); `dfnas run` goes on from there")
     results = _results(run)
-    page = render(report_records(run, results))
+    records = report_records(run, results)
+    sections = report_sections(records)
+    page = render(records, sections)
+    figures = {layout.figures / name: content for name, content in figure_files(sections).items()}
     write_json(layout.results, results)
     write_bytes(layout.report, page.encode())
-    return results
+    for path, content in figures.items():
+        write_bytes(path, content)
+    return results, list(figures)
 
 
 def summary(run: Run) -> str:
@@ -178,6 +186,7 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
         class_names=teacher.class_names,
         shown_classes=shown,
         image_grid=_image_grid(images, shown),
+        image_counts=_image_counts(images),
         target_prediction=_target_prediction(images, teacher, run.config.seed),
         class_affinity=_class_affinity(images),
         synthesis_history=_synthesis_history(run),
@@ -215,6 +224,13 @@ def _image_grid(
             found = images.canvases[(images.rounds == round_) & (labels == label)][:IMAGES_PER_CELL]
             grid[round_, column, : len(found)] = found
     return grid
+
+
+def _image_counts(images: SyntheticImages) -> Int64[Tensor, "rounds classes"]:
+    """Images by round and class asked for in it."""
+    rounds, classes = int(images.rounds.max()) + 1, images.targets.shape[1]
+    cells = images.rounds.long() * classes + images.targets.argmax(1)
+    return cells.bincount(minlength=rounds * classes).reshape(rounds, classes)
 
 
 def _target_prediction(images: SyntheticImages, teacher: Teacher, seed: int) -> Float[Tensor, "classes classes"]:

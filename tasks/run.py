@@ -18,6 +18,7 @@ from nas_core.errors import InputError
 from nas_core.evaluation.data import data_sources
 from nas_core.evaluation.dataset_quality import check_verifier
 from nas_core.memory import check_memory
+from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.search_spaces.scaling import ScalableSpec
 from nas_core.strategies import strategies
@@ -248,6 +249,15 @@ def load_verifier(config: RunConfig) -> Teacher | None:
     """The verifier that a config names, on the run's device."""
     named = config.evaluation.verifier
     return None if named is None else _load(named.model_dump_json(), config.device)
+
+
+def load_teacher(spec: Spec, device: str) -> Teacher:
+    """The teacher of a config section on a device; loaded once per process.
+
+    Raises:
+        InputError: If it cannot be loaded, or the device is not there.
+    """
+    return _load(spec.model_dump_json(), device)
 
 
 @functools.lru_cache(maxsize=4)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from nas_core.search_spaces.base import Architecture, Slot
@@ -17,8 +17,8 @@ class RunRecords:
     Attributes:
         results: The figures of merit, nested: teacher {top1, fingerprint, classes}, student {top1, agreement, macs,
             params}, both also {latency_ms, batch_latency_ms} with latency {batch_size, device, processor, threads},
-            search {architecture, strategy, space}, retrain {style, epochs, width, cells}, synthesis {images, rounds, labels: what `label_changes` says of each
-            round}, quality (`DatasetQuality.figures()`), timings {synthesis, search, retrain, evaluation, total} in
+            search {architecture, strategy, space}, retrain {style, epochs, width, cells}, synthesis {images, rounds,
+            labels: what `label_changes` says of each round}, quality (`DatasetQuality.figures()`), timings {synthesis, search, retrain, evaluation, total} in
             seconds, seed, device, versions {package: version}, evaluation {images, source}, digests {dataset, search,
             model}. Both top1 are None without real images, latency is None where it was not measured; the rest is
             required.
@@ -26,6 +26,7 @@ class RunRecords:
         class_names: One name per class of the teacher.
         shown_classes: The class indices that `image_grid` shows, in its order.
         image_grid: Synthetic images by round, shown class and number, as bytes.
+        image_counts: Number of synthetic images by round and class.
         target_prediction: Mean of the teacher's soft predictions on fresh windows of the final canvases, one row per
             target class; rows sum to 1, and are NaN for classes without images.
         class_affinity: The classes that the soft labels of the last round join; see `class_affinity`.
@@ -47,6 +48,7 @@ class RunRecords:
     class_names: Sequence[str]
     shown_classes: Sequence[int]
     image_grid: UInt8[Tensor, "rounds shown images channels height width"]
+    image_counts: Int64[Tensor, "rounds classes"]
     target_prediction: Float[Tensor, "classes classes"]
     class_affinity: Float[Tensor, "classes classes"]
     synthesis_history: Sequence[Mapping[str, Any]]

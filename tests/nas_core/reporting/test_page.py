@@ -6,7 +6,8 @@ import html.parser
 import pytest
 import torch
 
-from nas_core.reporting.page import render
+from nas_core.reporting.page import render, report_sections
+from nas_core.reporting.picture import figure_files
 from nas_core.reporting.records import RunRecords
 from nas_core.reporting.summary import summary_lines
 from nas_core.search_spaces.base import Architecture, Slot
@@ -67,6 +68,7 @@ def make_records(classes=2, **parts):
             "class_names": [f"class {i}" for i in range(classes)],
             "shown_classes": list(range(min(classes, 12))),
             "image_grid": torch.zeros(1, min(classes, 12), 1, 1, 2, 2, dtype=torch.uint8),
+            "image_counts": torch.full((1, classes), 7),
             "target_prediction": torch.full((classes, classes), 0.2 / classes) + 0.8 * torch.eye(classes),
             "class_affinity": torch.full((classes, classes), 0.3 / classes) + 0.7 * torch.eye(classes),
             "synthesis_history": [],
@@ -130,7 +132,7 @@ def test_the_page_opens_with_the_answer(full):
 
 
 def test_every_part_has_its_pictures(full):
-    assert full.tags.count("img") == 2 + 2 + 2 + 1 + 2
+    assert full.tags.count("img") == 3 + 2 + 2 + 1 + 2
 
 
 def test_without_real_data_there_is_no_top1(bare):
@@ -140,7 +142,7 @@ def test_without_real_data_there_is_no_top1(bare):
 
 
 def test_parts_without_records_are_left_out(bare):
-    assert bare.tags.count("img") == 3, "images, heat map and architecture"
+    assert bare.tags.count("img") == 4, "images, two heat maps and architecture"
     assert "Training" not in bare.text
     assert "Search" not in bare.text
 
@@ -201,11 +203,12 @@ def test_classes_without_images_are_left_out_of_the_heat_map():
     assert "mean probability of 90.0%. Shown are 2 of 3 classes." in words
 
 
-def test_a_space_without_a_cell_lists_its_choices():
+def test_a_space_of_blocks_draws_them_in_a_row():
     records = make_records(slots=[Slot("layer 3", ("conv", "pool"))], architecture=Architecture(("pool",), "[1]"))
-    reader = Reader(render(records))
-    assert "layer 3 pool" in reader.words()
-    assert reader.tags.count("img") == 2
+    [blocks] = next(s for s in report_sections(records) if s.anchor == "architecture").pictures
+    assert "layer 3 pool" in blocks.alt
+    assert blocks.rows == [{"place": "layer 3", "operation": "pool"}]
+    assert [text.get_text() for text in blocks.figure.axes[0].texts] == ["layer 3", "pool"]
 
 
 def test_every_kind_of_cell_has_its_graph():
@@ -213,7 +216,7 @@ def test_every_kind_of_cell_has_its_graph():
     architecture = Architecture(("conv", "pool", "pool", "pool"), "Genotype(...)")
     reader = Reader(render(make_records(slots=slots, architecture=architecture)))
     assert "The reduce cell: nodes 0 and 1 are the outputs of the two cells before" in reader.words()
-    assert reader.tags.count("img") == 2 + 2
+    assert reader.tags.count("img") == 3 + 2
 
 
 def test_a_space_whose_slots_take_several_lists_them():
@@ -224,7 +227,28 @@ def test_a_space_whose_slots_take_several_lists_them():
 
 def test_a_strategy_without_candidates_shows_its_own_curve_and_weights():
     curve = [{"epoch": epoch, "validation_loss": 1.0, "gates": [[0.5, 0.5]]} for epoch in range(2)]
-    assert Reader(render(make_records(search_curve=curve))).tags.count("img") == 3 + 2
+    assert Reader(render(make_records(search_curve=curve))).tags.count("img") == 4 + 2
+
+
+def test_the_hessian_has_a_figure_of_its_own():
+    curve = [
+        {"epoch": e, "validation_loss": 1.0} | ({"largest_eigenvalue": 2.0 + e} if e % 2 else {}) for e in range(4)
+    ]
+    search = next(s for s in report_sections(make_records(search_curve=curve)) if s.anchor == "search")
+    assert [picture.name for picture in search.pictures] == ["search-curve", "hessian"]
+    hessian = search.pictures[1]
+    assert [(row["x"], row["y"]) for row in hessian.rows] == [(1.0, 3.0), (3.0, 5.0)]
+
+
+def test_every_figure_is_saved_in_three_forms_with_its_numbers():
+    files = figure_files(report_sections(make_records(**EVERYTHING)))
+    stems = {name.partition(".")[0] for name in files}
+    assert {"images", "teacher-sees", "label-affinity", "search-pareto", "retraining", "cell"} <= stems
+    assert set(files) == {f"{stem}.{form}" for stem in stems for form in ("png", "svg", "csv")}
+    assert all(files[f"{stem}.png"].startswith(b"\x89PNG") for stem in stems)
+    assert files["images.csv"] == b"round,class,images\n0,class 0,7\n0,class 1,7\n"
+    assert files["search-pareto.csv"] == b"architecture,macs,score,generation\n|conv~0|,3,0.5,0\n"
+    assert files["cell.csv"] == b"from,to,operation\n0,1,conv\n"
 
 
 def test_equal_records_give_equal_pages():

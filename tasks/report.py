@@ -18,7 +18,7 @@ from storage.dataset import SyntheticImages
 from storage.errors import StorageError
 from storage.files import digest_of_file, read_json, write_bytes, write_json
 from storage.manifests import Manifest, read_manifest
-from tasks.run import Run, versions
+from tasks.run import Run, accuracy_table, versions
 from tasks.stage import Product, piece_name, stage
 
 SHOWN_CLASSES = 10
@@ -115,6 +115,7 @@ def _results(run: Run) -> dict[str, Any]:
     config, figures = run.config, read_json(run.layout.evaluation)
     manifests = {name: stage_manifests(run, name) for name in ("dataset", *TIMED_STAGES)}
     timings = {key: sum(m.seconds for m in manifests[name]) for name, key in TIMED_STAGES.items()}
+    found, table = read_json(run.layout.search)["architecture"], accuracy_table(config)
     timings["synthesis"] += sum(m.seconds for m in stage_manifests(run, "learn"))
     return {
         "name": config.name,
@@ -123,9 +124,10 @@ def _results(run: Run) -> dict[str, Any]:
         "teacher": {"fingerprint": run.fingerprint, "classes": run.teacher().num_classes, **figures["teacher"]},
         "student": figures["student"],
         "search": {
-            "architecture": read_json(run.layout.search)["architecture"],
+            "architecture": found,
             "strategy": config.search.strategy.name,
             "space": config.search.space.name,
+            "true_accuracy": None if table is None else table.accuracies.get(found),
         },
         "synthesis": {
             "images": config.synthesis.images,
@@ -156,7 +158,7 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
         run: A finished run.
         results: The content of its results.json.
     """
-    found = read_json(run.layout.search)
+    found, table = read_json(run.layout.search), accuracy_table(run.config)
     space, teacher = run.space(), run.teacher()
     images = SyntheticImages(run.layout.dataset)
     shown = sorted(images.targets.argmax(1).unique().tolist())[:SHOWN_CLASSES]
@@ -177,6 +179,7 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
         search_training=found["training"],
         search_curve=found["search"],
         search_candidates=found["candidates"],
+        anytime=[] if table is None else table.along(found["search"]),
         retrain_history=read_json(run.layout.training),
     )
 

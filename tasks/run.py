@@ -19,6 +19,7 @@ from nas_core.evaluation.data import data_sources
 from nas_core.evaluation.dataset_quality import check_verifier
 from nas_core.memory import check_memory
 from nas_core.search_spaces import SearchSpace, spaces
+from nas_core.search_spaces.lookup import AccuracyTable
 from nas_core.strategies import strategies
 from nas_core.synthesis.build import check_synthesis
 from nas_core.teachers import Teacher, teachers
@@ -67,6 +68,12 @@ def build_space(config: RunConfig, teacher: Teacher) -> SearchSpace:
     return spaces.build(config.search.space, input_shape=teacher.input_shape, num_classes=teacher.num_classes)
 
 
+def accuracy_table(config: RunConfig) -> AccuracyTable | None:
+    """The true accuracies that a config names, for the report only."""
+    named = config.evaluation.table
+    return None if named is None else AccuracyTable.read(named.path, named.column)
+
+
 def preflight(config: RunConfig) -> str:
     """Find what would make the run fail, in seconds and without writing anything.
 
@@ -83,7 +90,11 @@ def preflight(config: RunConfig) -> str:
         check_verifier(verifier, teacher)
     check_synthesis(teacher, config.synthesis)
     check_memory(teacher, config.synthesis)
-    strategies.build(config.search.strategy).check(build_space(config, teacher), config.search.max_macs)
+    space = build_space(config, teacher)
+    strategies.build(config.search.strategy).check(space, config.search.max_macs)
+    table = accuracy_table(config)
+    if table is not None:
+        table.check_covers(space)
     if config.evaluation.data is not None:
         data_sources.build(config.evaluation.data, teacher=teacher)
     return teacher.fingerprint()

@@ -1,0 +1,43 @@
+"""What several benchmarks share: CIFAR-10's images from a tar file."""
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from nas_core.seeding import generator
+
+Canvases = UInt8[Tensor, "images channels height width"]
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def read_images(archive: Path, split: str, count: int, draws: torch.Generator | None = None) -> tuple[Canvases, Tensor]:
+    """A random choice of a split's images with their class indices.
+
+    Args:
+        archive: A tar file with {train,test}/<class>/<name>.
+        split: "train" or "test".
+        count: How many; fewer if there are not as many.
+        draws: Draws the choice; None: always the same one.
+    """
+    with tarfile.open(archive) as tar:
+        members = [m for m in tar.getmembers() if m.name.removeprefix("./").startswith(f"{split}/") and m.isfile()]
+        members.sort(key=lambda member: member.name)
+        order = torch.randperm(len(members), generator=draws or generator(0, f"benchmark.{split}"))[:count]
+        chosen = sorted((members[i] for i in order.tolist()), key=lambda member: member.offset)
+        images = [decode(tar.extractfile(member)) for member in tqdm(chosen, desc=f"read {split}", disable=None)]
+    labels = [CLASSES.index(member.name.split("/")[-2]) for member in chosen]
+    return torch.stack(images), torch.tensor(labels)
+
+
+def decode(file: Any) -> Tensor:
+    """One image as bytes, [3, 32, 32]."""
+    return torch.from_numpy(np.array(Image.open(io.BytesIO(file.read())).convert("RGB"))).permute(2, 0, 1)

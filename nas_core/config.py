@@ -4,6 +4,7 @@ Every field has a description, a unit and bounds; an unknown key is an error. Se
 thing (teacher, space, strategy, data) are told apart by their `name`.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
@@ -52,6 +53,13 @@ class SearchConfig(Spec):
     temperature: float = Field(default=3.0, gt=0, description="temperature of the distillation loss")
 
 
+class TableConfig(Spec):
+    """A benchmark's table of true accuracies, such as NAS-Bench-201's. It comes from real images, so it only judges."""
+
+    path: Path = Field(description="CSV file with a column `arch`, the architectures in the space's own notation")
+    column: str = Field(description="the column of the accuracies")
+
+
 class EvaluationConfig(Spec):
     """How the result is judged. `data` is the only place of a run where real images may enter, and only here."""
 
@@ -73,6 +81,11 @@ class EvaluationConfig(Spec):
     data: DataSpec | None = Field(
         default=None,
         description="labelled real images for the final top-1 of teacher and student; none: data-free figures only",
+    )
+    table: TableConfig | None = Field(
+        default=None,
+        description="true accuracies of the space's architectures, which the report sets beside the course of the "
+        "search; none: not shown",
     )
 
 

@@ -20,7 +20,7 @@ from storage.dataset import SyntheticImages
 from storage.errors import StorageError
 from storage.files import digest_of_file, read_json, write_bytes, write_json
 from storage.manifests import Manifest, read_manifest
-from tasks.run import Run, versions
+from tasks.run import Run, accuracy_table, versions
 from tasks.stage import Product, piece_name, stage
 
 SHOWN_CLASSES = 10
@@ -128,6 +128,7 @@ def _results(run: Run) -> dict[str, Any]:
     timings = {key: sum(m.seconds for m in manifests[name]) for name, key in TIMED_STAGES.items()}
     for extra, key in {"learn": "synthesis", "latency": "evaluation"}.items():
         timings[key] += sum(m.seconds for m in stage_manifests(run, extra))
+    found, table = read_json(run.layout.search)["architecture"], accuracy_table(config)
     return {
         "name": config.name,
         "seed": config.seed,
@@ -142,9 +143,10 @@ def _results(run: Run) -> dict[str, Any]:
         "student": figures["student"] | latency.get("student", {}),
         "latency": latency.get("machine"),
         "search": {
-            "architecture": read_json(run.layout.search)["architecture"],
+            "architecture": found,
             "strategy": config.search.strategy.name,
             "space": config.search.space.name,
+            "true_accuracy": None if table is None else table.accuracies.get(found),
         },
         "retrain": {name: getattr(config.retrain, name) for name in ("style", "epochs", "width", "cells")},
         "synthesis": {
@@ -176,7 +178,7 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
         run: A finished run.
         results: The content of its results.json.
     """
-    found = read_json(run.layout.search)
+    found, table = read_json(run.layout.search), accuracy_table(run.config)
     space, teacher = run.space(), run.teacher()
     images = SyntheticImages(run.layout.dataset)
     shown = sorted(images.targets.argmax(1).unique().tolist())[:SHOWN_CLASSES]
@@ -198,6 +200,7 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
         search_training=found["training"],
         search_curve=found["search"],
         search_candidates=found["candidates"],
+        anytime=[] if table is None else table.along(found["search"]),
         retrain_history=read_json(run.layout.training),
     )
 

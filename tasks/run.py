@@ -20,6 +20,7 @@ from nas_core.evaluation.dataset_quality import check_verifier
 from nas_core.memory import check_memory
 from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, spaces
+from nas_core.search_spaces.lookup import AccuracyTable
 from nas_core.search_spaces.scaling import ScalableSpec
 from nas_core.strategies import strategies
 from nas_core.synthesis.build import check_synthesis
@@ -85,6 +86,12 @@ def build_space(spec: ScalableSpec, teacher: Teacher) -> SearchSpace:
     return spaces.build(spec, input_shape=teacher.input_shape, num_classes=teacher.num_classes)
 
 
+def accuracy_table(config: RunConfig) -> AccuracyTable | None:
+    """The true accuracies that a config names, for the report only."""
+    named = config.evaluation.table
+    return None if named is None else AccuracyTable.read(named.path, named.column)
+
+
 def preflight(config: RunConfig) -> str:
     """Find what would make the run fail, in seconds and without writing anything.
 
@@ -102,8 +109,12 @@ def preflight(config: RunConfig) -> str:
     check_synthesis(teacher, config.synthesis)
     check_memory(teacher, config.synthesis)
     space, retrain = config.search.space, config.retrain
-    strategies.build(config.search.strategy).check(build_space(space, teacher), config.search.max_macs)
+    searched = build_space(space, teacher)
+    strategies.build(config.search.strategy).check(searched, config.search.max_macs)
     check_retraining(build_space(space.scaled(retrain.width, retrain.cells), teacher), retrain)
+    table = accuracy_table(config)
+    if table is not None:
+        table.check_covers(searched)
     if config.evaluation.data is not None:
         data_sources.build(config.evaluation.data, teacher=teacher)
     return teacher.fingerprint()

@@ -208,6 +208,16 @@ def _search(records: RunRecords) -> Section:
                 name="operation-weights",
             )
         )
+    if records.anytime:
+        position = "epoch" if "epoch" in records.anytime[0] else "generation"
+        pictures.append(
+            _picture(
+                record_curves(records.anytime, position),
+                f"True accuracy by {position} of the architecture that the search would have returned",
+                "Anytime evaluation: what the search would have returned, looked up in the benchmark's table. The "
+                "search did not see it.",
+            )
+        )
     return Section("search", "Search", pictures)
 
 

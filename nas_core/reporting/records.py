@@ -17,11 +17,11 @@ class RunRecords:
     Attributes:
         results: The figures of merit, nested: teacher {top1, fingerprint, classes}, student {top1, agreement, macs,
             params}, both also {latency_ms, batch_latency_ms} with latency {batch_size, device, processor, threads},
-            search {architecture, strategy, space}, retrain {style, epochs, width, cells}, synthesis {images, rounds,
-            labels: what `label_changes` says of each round}, quality (`DatasetQuality.figures()`), timings {synthesis, search, retrain, evaluation, total} in
-            seconds, seed, device, versions {package: version}, evaluation {images, source}, digests {dataset, search,
-            model}. Both top1 are None without real images, latency is None where it was not measured; the rest is
-            required.
+            search {architecture, strategy, space, true_accuracy}, retrain {style, epochs, width, cells}, synthesis
+            {images, rounds, labels: what `label_changes` says of each round}, quality (`DatasetQuality.figures()`),
+            timings {synthesis, search, retrain, evaluation, total} in seconds, seed, device, versions {package:
+            version}, evaluation {images, source}, digests {dataset, search, model}. Both top1 are None without real
+            images, latency is None where it was not measured; the rest is required.
         config_yaml: The resolved config.
         class_names: One name per class of the teacher.
         shown_classes: The class indices that `image_grid` shows, in its order.
@@ -40,6 +40,8 @@ class RunRecords:
         search_curve: The strategy's own records: {"epoch", ...}; under "gates", one list of operation weights per
             slot draws their course.
         search_candidates: {"architecture", "macs", "score", "generation"}; empty for strategies that rate none.
+        anytime: The true accuracy of what the search would have returned at each point of its course:
+            {"epoch" or "generation", "true_accuracy"}; empty without a table of accuracies.
         retrain_history: {"epoch", "loss", "learning_rate", "agreement"}.
     """
 
@@ -58,4 +60,5 @@ class RunRecords:
     search_training: Sequence[Mapping[str, Any]] = ()
     search_curve: Sequence[Mapping[str, Any]] = ()
     search_candidates: Sequence[Mapping[str, Any]] = ()
+    anytime: Sequence[Mapping[str, Any]] = ()
     retrain_history: Sequence[Mapping[str, Any]] = ()

@@ -12,6 +12,6 @@ about = json.loads(session.get_modelmeta().custom_metadata_map["dfnas"])
 channels, height, width = about["input_shape"]
 image = Image.open(sys.argv[2]).convert("L" if channels == 1 else "RGB").resize((width, height))
 pixels = np.asarray(image, np.float32).reshape(1, height, width, channels).transpose(0, 3, 1, 2) / 255
-logits = np.ravel(session.run(["logits"], {"pixels": pixels})[0])
+logits = np.asarray(session.run(["logits"], {"pixels": pixels})[0]).ravel()
 probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
 print(f"{about['class_names'][logits.argmax()]} ({probabilities.max():.1%})")

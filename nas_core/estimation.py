@@ -23,6 +23,8 @@ from nas_core.search_spaces import SearchSpace
 from nas_core.seeding import generator
 from nas_core.strategies import SearchTask, strategies
 from nas_core.strategies.spos import Rating, Spos
+from nas_core.strategies.successive_halving import SuccessiveHalving
+from nas_core.strategies.training_free import PriorSpec, TrainingFree, TrainingFreeRating
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.engine import SynthesisEngine
 from nas_core.synthesis.labels import one_hot
@@ -179,14 +181,26 @@ def _search_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pro
     )
     strategy = strategies.build(search.strategy)
     per_step, steps = _pace_of(lambda progress: strategy.search(task, Checkpoint(), progress), teacher.device)
+    if isinstance(strategy, TrainingFree):
+        return per_step * steps
     batches, scale = train // min(search.batch_size, train), min(search.batch_size, train) / batch
     ratings = 0
     rating = 0.0
     if isinstance(strategy, Spos):
-        ratings = strategy.generations * strategy.evolution.population
+        ratings = strategy.evolution.generations * strategy.evolution.population
         passes = min(strategy.recalibration_batches, batches) + math.ceil(validation / search.batch_size)
         rating = _rating_pace(task) * scale * passes
-    return per_step * scale * (steps - ratings) * batches / PROBED_BATCHES + ratings * rating
+    prior = strategy.prior if isinstance(strategy, Spos | SuccessiveHalving) else None
+    drawing = 0.0 if prior is None else prior.pool * _prior_pace(task, prior)
+    return per_step * scale * (steps - ratings) * batches / PROBED_BATCHES + ratings * rating + drawing
+
+
+def _prior_pace(task: SearchTask, prior: PriorSpec) -> float:
+    """Seconds of rating one architecture without training."""
+    rate = TrainingFreeRating(task, prior.scores, prior.images)
+    start = time.perf_counter()
+    rate(task.space.sample(generator(task.seed, "estimate.prior")))
+    return time.perf_counter() - start
 
 
 def _rating_pace(task: SearchTask) -> float:
@@ -207,7 +221,7 @@ def _retrain_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pr
     batches = _batches(config, teacher, PROBED_BATCHES * batch, batch)
     recipe = config.retrain
     per_step, steps = _pace_of(
-        lambda progress: retrain(network, batches, recipe, recipe.temperature, config.seed, Checkpoint(), progress),
+        lambda progress: retrain(network, batches, recipe, config.seed, Checkpoint(), progress),
         teacher.device,
     )
     return per_step * steps * (full / batch) * (images // full) / PROBED_BATCHES

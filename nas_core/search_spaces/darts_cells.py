@@ -190,7 +190,8 @@ class Macro(SeededForward):
         search: bool,
     ) -> None:
         super().__init__()
-        self.num_classes, self.stem_kind = num_classes, stem
+        self.num_classes = num_classes
+        self.stem_kind: Stem = stem
         self.stem = cifar_stem(in_channels, channels) if stem == "cifar" else imagenet_stem(in_channels, channels)
         before_last = last = 3 * channels if stem == "cifar" else channels
         shrunk = stem == "imagenet"

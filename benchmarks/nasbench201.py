@@ -105,7 +105,11 @@ class TrueLabels(SyntheticBatches):
         super().__init__(torch.cat([canvases, high.byte(), low.byte()], dim=1), teacher, batch_size)
         self._classes = classes
 
-    def _labelled(self, images: Canvases) -> Batch:
+    def _labelled(
+        self,
+        images: UInt8[Tensor, "batch channels height width"],
+        generator: torch.Generator | None = None,  # noqa: ARG002 - no augmentation in a search
+    ) -> Batch:
         index = images[:, -2, 0, 0].long() * 256 + images[:, -1, 0, 0].long()
         normalised = self.teacher.normalise(images[:, :-2].to(self.teacher.device))
         return Batch(normalised, 1000 * one_hot(self._classes[index], len(CLASSES)))
@@ -203,7 +207,7 @@ def row(settings: Settings, kind: str, method: str, seed: int) -> None:
         "seconds": round(searched, 1),
         "ranking_seconds": round(time.monotonic() - started - searched, 1),
         "curve": [truth.of(space.parse(record["architecture"])) for record in outcome.search],
-        "macs_tau": kendalltau([space.macs(space.choices(a)) for a in judged], accuracies).statistic,
+        "macs_tau": rank_figures([space.macs(space.choices(a)) for a in judged], accuracies)["tau"],
         "environment": environment(),
         "settings": config,
     }
@@ -284,10 +288,11 @@ def rank_figures(scores: Sequence[float], accuracies: Sequence[float]) -> dict[s
     """How well scores rank the true accuracies."""
     order = sorted(range(len(scores)), key=lambda index: -accuracies[index])[: len(scores) // 10]
     leaders = sorted(range(len(scores)), key=lambda index: -scores[index])[:10]
+    best_tenth = kendalltau([scores[i] for i in order], [accuracies[i] for i in order])
     return {
-        "tau": kendalltau(scores, accuracies).statistic,
-        "rho": spearmanr(scores, accuracies).statistic,
-        "tau_best_tenth": kendalltau([scores[i] for i in order], [accuracies[i] for i in order]).statistic,
+        "tau": float(kendalltau(scores, accuracies)[0]),  # type: ignore[arg-type]
+        "rho": float(spearmanr(scores, accuracies)[0]),  # type: ignore[arg-type]
+        "tau_best_tenth": float(best_tenth[0]),  # type: ignore[arg-type]
         "best_of_top_10": max(accuracies[i] for i in leaders),
     }
 

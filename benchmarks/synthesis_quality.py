@@ -11,24 +11,21 @@ computed again, so an interrupted benchmark continues.
 
 import argparse
 import importlib.metadata
-import io
 import json
 import os
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.common import CLASSES, Canvases, read_images
 from nas_core.checkpoint import Checkpoint, Progress
 from nas_core.evaluation.accuracy import top1
 from nas_core.evaluation.dataset_quality import dataset_quality
@@ -45,12 +42,9 @@ from nas_core.teachers import Teacher, teachers
 from nas_core.teachers.networks import resnet20
 from nas_core.teachers.reference import ReferenceSpec
 from nas_core.training.batches import SyntheticBatches
-from nas_core.training.recipe import Recipe
 from nas_core.training.retraining import retrain
+from nas_core.training.styles import RetrainConfig
 
-Canvases = UInt8[Tensor, "images channels height width"]
-
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SHARD = {"pixels": 128, "generator": 256}
 STUDENT_BATCH = 128
 MOST_IMAGES = 51_200  # of an engine that could draw for ever
@@ -233,8 +227,9 @@ def distil(canvases: Canvases, teacher: Teacher, seed: int, steps: int) -> torch
     """A fresh ResNet-20, taught by the teacher on random windows of the images."""
     student = resnet20()
     data = SyntheticBatches(canvases, teacher, STUDENT_BATCH)
-    recipe = Recipe(epochs=max(2, round(steps / len(data))), learning_rate=0.1, warmup_epochs=1, weight_decay=5e-4)
-    retrain(student, data, recipe, 4.0, seed, Checkpoint(), bar("student"))
+    epochs = max(2, round(steps / len(data)))
+    config = RetrainConfig(epochs=epochs, learning_rate=0.1, warmup_epochs=1, weight_decay=5e-4, temperature=4.0)
+    retrain(student, data, config, seed, Checkpoint(), bar("student"))
     return student
 
 
@@ -249,23 +244,6 @@ def load_teacher(weights: Path) -> Teacher:
         class_names=CLASSES,
     )
     return teachers.build(spec)
-
-
-def read_images(archive: Path, split: str, count: int, draws: torch.Generator | None = None) -> tuple[Canvases, Tensor]:
-    """The first images of a split, or a random choice of them, with their class indices."""
-    with tarfile.open(archive) as tar:
-        members = [m for m in tar.getmembers() if m.name.removeprefix("./").startswith(f"{split}/") and m.isfile()]
-        members.sort(key=lambda member: member.name)
-        order = torch.randperm(len(members), generator=draws or generator(0, f"benchmark.{split}"))[:count]
-        chosen = sorted((members[i] for i in order.tolist()), key=lambda member: member.offset)
-        images = [decode(tar.extractfile(member)) for member in tqdm(chosen, desc=f"read {split}", disable=None)]
-    labels = [CLASSES.index(member.name.split("/")[-2]) for member in chosen]
-    return torch.stack(images), torch.tensor(labels)
-
-
-def decode(file: Any) -> Tensor:
-    """One image as bytes, [3, 32, 32]."""
-    return torch.from_numpy(np.array(Image.open(io.BytesIO(file.read())).convert("RGB"))).permute(2, 0, 1)
 
 
 def batches(images: tuple[Canvases, Tensor], teacher: Teacher) -> Any:

@@ -1,6 +1,7 @@
 """Settings of the documentation site (`make docs`), and the configuration reference made from the models."""
 
 import importlib.metadata
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -15,11 +16,19 @@ from nas_core.strategies import strategies
 from nas_core.strategies.parts import DifferentiableSpec
 from nas_core.strategies.presets import OTHERS, TABLE, Preset
 
+sys.path.insert(0, str(Path(__file__).parent))
+from generated import api_pages, pair_table, plain_docstring, space_table
+
 project = "dfnas"
 author = "the dfnas authors"
 copyright = "the dfnas authors"
 release = importlib.metadata.version("dfnas")
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+napoleon_use_rtype = False
+napoleon_use_param = False
+napoleon_use_ivar = True
 html_theme = "furo"
 exclude_patterns = ["_build", "_generated"]
 myst_heading_anchors = 3
@@ -112,12 +121,16 @@ def _written(value: typing.Any) -> str:
 
 
 def write_reference(_: Sphinx) -> None:
-    """Write what configuration.md and strategies.md include."""
+    """Write what the pages include from the code."""
     REFERENCE.parent.mkdir(exist_ok=True)
     REFERENCE.with_name("strategies.md").write_text("\n".join(strategy_tables()))
     REFERENCE.write_text("\n".join(sections(RunConfig, "")))
+    REFERENCE.with_name("spaces.md").write_text("\n".join(space_table()))
+    REFERENCE.with_name("pairs.md").write_text("\n".join(pair_table()))
+    REFERENCE.with_name("api.rst").write_text("\n".join(api_pages()))
 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", write_reference)
+    app.connect("autodoc-process-docstring", plain_docstring, priority=100)

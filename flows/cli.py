@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from flows import first_contact
+
 if TYPE_CHECKING:
     from flows.pipeline import Goal
     from nas_core.config import RunConfig
@@ -30,6 +32,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="override a setting, such as search.strategy.epochs=5; repeatable"),
 ]
+
+for first in (first_contact.init, first_contact.estimate, first_contact.doctor):
+    app.command()(first)
 
 
 @app.command()
@@ -110,6 +115,25 @@ def export_dataset_(
 
 
 @app.command()
+def export(
+    directory: Directory,
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="onnx, torch-export or safetensors")] = "onnx",
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="file to write [default: DIR/export/<name of the run>]")
+    ] = None,
+) -> None:
+    """Write the student of a finished run for other programs, checked against the network, with a model card."""
+    from nas_core.exporting import ModelFormat
+    from tasks.export import export_student
+    from tasks.run import load_run
+
+    if form not in set(ModelFormat):
+        fail(f"--format {form} is unknown; choose from {', '.join(ModelFormat)}", code=2)
+    written = export_student(load_run(directory), ModelFormat(form), output)
+    typer.echo(f"{written.model} (a logit differs by {written.difference:.2g} at most)\nmodel card: {written.card}")
+
+
+@app.command()
 def validate(config: ConfigFile, settings: Settings = None) -> None:
     """Check a config, its teacher and its budget, without running or writing anything."""
     from flows.config_file import read_config
@@ -141,6 +165,18 @@ def report(directory: Directory) -> None:
     loaded = load_run(directory)
     rewrite_report(loaded)
     typer.echo(summary(loaded))
+
+
+@app.command()
+def compare(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR DIR...", help="run directories")],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="page to write")] = Path("compare.html"),
+) -> None:
+    """Write a page that sets several finished runs side by side, and its figures into a folder beside it."""
+    from tasks.compare import compare as compare_runs
+
+    compare_runs(directories, output)
+    typer.echo(f"comparison: {output}")
 
 
 @app.command(name="list")

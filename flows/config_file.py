@@ -29,12 +29,38 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
         raise InputError(f"the config {path} is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InputError(f"the config {path} must be a mapping of sections, such as configs/digits.yaml")
+    return validated(values, settings, str(path))
+
+
+def validated(values: dict[str, Any], settings: Sequence[str], source: str) -> RunConfig:
+    """The config of plain values with settings applied to them, in place.
+
+    Args:
+        values: Sections.
+        settings: See `read_config`.
+        source: Where the values are from, for messages.
+
+    Raises:
+        InputError: If a setting cannot be parsed, or the config is not valid.
+    """
     for setting in settings:
         _apply(values, setting)
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise InputError("\n".join(f"{path}: {_sentence(detail, values)}" for detail in error.errors())) from error
+        raise InputError("\n".join(f"{source}: {_sentence(detail, values)}" for detail in error.errors())) from error
+
+
+def settings_alone(settings: Sequence[str]) -> dict[str, Any]:
+    """The sections that settings make by themselves.
+
+    Raises:
+        InputError: If one cannot be parsed.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        _apply(values, setting)
+    return values
 
 
 def _apply(values: dict[str, Any], setting: str) -> None:

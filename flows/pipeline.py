@@ -9,6 +9,7 @@ from pydantic import Field
 
 from nas_core.config import RunConfig
 from tasks.evaluation import evaluate_student
+from tasks.latency import measure_latency
 from tasks.report import write_report
 from tasks.retrain import retrain_architecture
 from tasks.run import locked, open_run
@@ -79,4 +80,5 @@ def dfnas(
         if until is Goal.EVALUATE:
             return judgement.result().figures
 
-        return write_report.submit(run, [dataset, found, model, judgement], shard_rounds).result().figures
+        latency = measure_latency.submit(run, model)
+        return write_report.submit(run, [dataset, found, model, judgement, latency], shard_rounds).result().figures

@@ -4,6 +4,7 @@ Every field has a description, a unit and bounds; an unknown key is an error. Se
 thing (teacher, space, strategy, data) are told apart by their `name`.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
@@ -11,17 +12,22 @@ from pydantic import Field, model_validator
 from nas_core.evaluation.data import data_sources
 from nas_core.registry import Spec
 from nas_core.search_spaces import spaces
+from nas_core.search_spaces.scaling import ScalableSpec
 from nas_core.strategies import strategies
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.teachers import teachers
-from nas_core.training.recipe import Recipe
+from nas_core.training.styles import RetrainConfig
 
 if TYPE_CHECKING:
 
     class _Choice(Spec):
         name: str
 
-    TeacherSpec = SpaceSpec = StrategySpec = DataSpec = _Choice
+    class _Space(ScalableSpec):
+        name: str
+
+    SpaceSpec = _Space
+    TeacherSpec = StrategySpec = DataSpec = _Choice
 else:
     TeacherSpec, SpaceSpec = teachers.union(), spaces.union()
     StrategySpec, DataSpec = strategies.union(), data_sources.union()
@@ -47,11 +53,11 @@ class SearchConfig(Spec):
     temperature: float = Field(default=3.0, gt=0, description="temperature of the distillation loss")
 
 
-class RetrainConfig(Recipe):
-    """Train the found architecture from scratch on the synthetic images by distillation."""
+class TableConfig(Spec):
+    """A benchmark's table of true accuracies, such as NAS-Bench-201's. It comes from real images, so it only judges."""
 
-    batch_size: int = Field(default=64, ge=2, description="images per batch")
-    temperature: float = Field(default=3.0, gt=0, description="temperature of the distillation loss")
+    path: Path = Field(description="CSV file with a column `arch`, the architectures in the space's own notation")
+    column: str = Field(description="the column of the accuracies")
 
 
 class EvaluationConfig(Spec):
@@ -64,6 +70,9 @@ class EvaluationConfig(Spec):
         description="share of the synthetic images kept out of search and retraining for agreement",
     )
     batch_size: int = Field(default=256, ge=1, description="images per batch")
+    latency_batch: int = Field(
+        default=32, ge=1, description="images per forward pass of the second latency figure; the first is of one image"
+    )
     verifier: TeacherSpec | None = Field(
         default=None,
         description="another pretrained classifier of the same classes, which judges the images and enters nothing "
@@ -72,6 +81,11 @@ class EvaluationConfig(Spec):
     data: DataSpec | None = Field(
         default=None,
         description="labelled real images for the final top-1 of teacher and student; none: data-free figures only",
+    )
+    table: TableConfig | None = Field(
+        default=None,
+        description="true accuracies of the space's architectures, which the report sets beside the course of the "
+        "search; none: not shown",
     )
 
 

@@ -45,15 +45,21 @@ def shard_bytes(teacher: Teacher, config: SynthesisConfig) -> int:
 
 def activations(teacher: Teacher) -> int:
     """Values that convolutions and BatchNorm layers give for one image of the teacher's input shape."""
+    return module_activations(teacher.module, teacher.input_shape)
+
+
+@torch.no_grad()
+def module_activations(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """Values that a network's convolutions and BatchNorm layers give for one image (channels, height, width)."""
     counts: list[int] = []
 
     def count(_layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         counts.append(output.numel())
 
-    layers = [module for module in teacher.module.modules() if isinstance(module, (nn.Conv2d, nn.BatchNorm2d))]
+    layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.BatchNorm2d))]
     handles = [layer.register_forward_hook(count) for layer in layers]
     try:
-        teacher.logits(torch.zeros(1, *teacher.input_shape, device=teacher.device))
+        network(torch.zeros(1, *input_shape, device=next(network.parameters()).device))
     finally:
         for handle in handles:
             handle.remove()

@@ -14,7 +14,9 @@ class RunLayout:
     manifests/       one per finished piece of work  search/        found architecture, records
     checkpoints/     of work in progress             model/         architecture and weights
     results.json     the figures                     report.html    the page to read
+    figures/         each as PNG, SVG and CSV
     cache/           Prefect's persisted results     dfnas.log      the log
+    export/          the student for other programs
     ```
     """
 
@@ -61,6 +63,11 @@ class RunLayout:
         return self.root / "evaluation.json"
 
     @property
+    def latency(self) -> Path:
+        """What a forward pass took on this machine."""
+        return self.root / "latency.json"
+
+    @property
     def results(self) -> Path:
         """The figures, with stable keys."""
         return self.root / "results.json"
@@ -69,6 +76,16 @@ class RunLayout:
     def report(self) -> Path:
         """The page to read."""
         return self.root / "report.html"
+
+    @property
+    def exports(self) -> Path:
+        """Model files that the user asked for, and their cards; no piece of work counts on them."""
+        return self.root / "export"
+
+    @property
+    def figures(self) -> Path:
+        """The page's figures as PNG and SVG, and their numbers as CSV."""
+        return self.root / "figures"
 
     @property
     def cache(self) -> Path:

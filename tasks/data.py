@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from nas_core.training.augmentation import Augmentation
 from nas_core.training.batches import SyntheticBatches
 from nas_core.training.splits import Split, split_images
 from storage.dataset import SyntheticImages
@@ -16,6 +17,8 @@ def load_images(run: Run) -> tuple[SyntheticImages, Split]:
     return images, split
 
 
-def batches(run: Run, images: SyntheticImages, indices: Tensor, batch_size: int) -> SyntheticBatches:
+def batches(
+    run: Run, images: SyntheticImages, indices: Tensor, batch_size: int, augmentation: Augmentation | None = None
+) -> SyntheticBatches:
     """Some of the images, labelled on the fly by the run's teacher."""
-    return SyntheticBatches(images.canvases[indices], run.teacher(), batch_size)
+    return SyntheticBatches(images.canvases[indices], run.teacher(), batch_size, augmentation)

@@ -1,14 +1,16 @@
 """Results and report: everything that the stages left, put together for people and programs to read."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from prefect.artifacts import create_markdown_artifact
 from torch import Tensor
 
 from nas_core.evaluation.dataset_quality import class_affinity
-from nas_core.reporting.page import render
+from nas_core.reporting.page import render, report_sections
+from nas_core.reporting.picture import figure_files
 from nas_core.reporting.records import RunRecords
 from nas_core.reporting.summary import comparison, label_rows, summary_lines
 from nas_core.seeding import generator
@@ -18,7 +20,7 @@ from storage.dataset import SyntheticImages
 from storage.errors import StorageError
 from storage.files import digest_of_file, read_json, write_bytes, write_json
 from storage.manifests import Manifest, read_manifest
-from tasks.run import Run, versions
+from tasks.run import Run, accuracy_table, versions
 from tasks.stage import Product, piece_name, stage
 
 SHOWN_CLASSES = 10
@@ -28,22 +30,23 @@ LABEL_FIGURES = ("label_entropy", "label_confidence", "top1_drift", "top5_overla
 TIMED_STAGES = {"synthesis": "synthesis", "search": "search", "retrain": "retrain", "evaluate": "evaluation"}
 
 
-@stage("report", version=2, sections=("name", "synthesis", "search", "retrain", "evaluation"))
+@stage("report", version=3, sections=("name", "synthesis", "search", "retrain", "evaluation"))
 def write_report(run: Run, _piece: str, _key: str, _stages: list[Manifest], _shards: list[Manifest]) -> Product:
-    """Write results.json and report.html, and show the result in Prefect."""
-    results = rewrite_report(run)
+    """Write results.json, report.html and figures/, and show the result in Prefect."""
+    results, figures = rewrite_report(run)
     create_markdown_artifact(
         _result_markdown(results), key=f"dfnas-{run.config.name}", description="Result of a dfnas run"
     )
     layout = run.layout
-    return Product(digest=digest_of_file(layout.results), files=[layout.results, layout.report], figures=results)
+    files = [layout.results, layout.report, *figures]
+    return Product(digest=digest_of_file(layout.results), files=files, figures=results)
 
 
-def rewrite_report(run: Run) -> dict[str, Any]:
-    """Write results.json and report.html from what the finished stages left.
+def rewrite_report(run: Run) -> tuple[dict[str, Any], list[Path]]:
+    """Write results.json, report.html and figures/ from what the finished stages left.
 
     Returns:
-        The content of results.json.
+        The content of results.json, and the files in figures/.
 
     Raises:
         StorageError: If the run has not come to its evaluation.
@@ -52,10 +55,15 @@ def rewrite_report(run: Run) -> dict[str, Any]:
     if not layout.evaluation.exists():
         raise StorageError(f"{run.directory} is not finished (see `dfnas status`); `dfnas run` goes on from there")
     results = _results(run)
-    page = render(report_records(run, results))
+    records = report_records(run, results)
+    sections = report_sections(records)
+    page = render(records, sections)
+    figures = {layout.figures / name: content for name, content in figure_files(sections).items()}
     write_json(layout.results, results)
     write_bytes(layout.report, page.encode())
-    return results
+    for path, content in figures.items():
+        write_bytes(path, content)
+    return results, list(figures)
 
 
 def summary(run: Run) -> str:
@@ -75,6 +83,7 @@ def progress_table(run: Run) -> str:
         "search": 1,
         "retrain": 1,
         "evaluate": 1,
+        "latency": 1,
         "report": 1,
     }
     lines = [f"{run.config.name} in {run.directory}", f"{'stage':<10}  {'done':>9}  {'seconds':>8}"]
@@ -113,20 +122,33 @@ def _mean(values: list[float | None]) -> float | None:
 def _results(run: Run) -> dict[str, Any]:
     """The figures with their stable keys."""
     config, figures = run.config, read_json(run.layout.evaluation)
+    # Not there in a run of an earlier version.
+    latency = read_json(run.layout.latency) if run.layout.latency.exists() else {}
     manifests = {name: stage_manifests(run, name) for name in ("dataset", *TIMED_STAGES)}
     timings = {key: sum(m.seconds for m in manifests[name]) for name, key in TIMED_STAGES.items()}
-    timings["synthesis"] += sum(m.seconds for m in stage_manifests(run, "learn"))
+    for extra, key in {"learn": "synthesis", "latency": "evaluation"}.items():
+        timings[key] += sum(m.seconds for m in stage_manifests(run, extra))
+    found, table = read_json(run.layout.search)["architecture"], accuracy_table(config)
     return {
         "name": config.name,
         "seed": config.seed,
         "device": str(run.teacher().device),
-        "teacher": {"fingerprint": run.fingerprint, "classes": run.teacher().num_classes, **figures["teacher"]},
-        "student": figures["student"],
+        "teacher": {
+            "name": run.teacher_name,
+            "fingerprint": run.fingerprint,
+            "classes": run.teacher().num_classes,
+            **figures["teacher"],
+            **latency.get("teacher", {}),
+        },
+        "student": figures["student"] | latency.get("student", {}),
+        "latency": latency.get("machine"),
         "search": {
-            "architecture": read_json(run.layout.search)["architecture"],
+            "architecture": found,
             "strategy": config.search.strategy.name,
             "space": config.search.space.name,
+            "true_accuracy": None if table is None else table.accuracies.get(found),
         },
+        "retrain": {name: getattr(config.retrain, name) for name in ("style", "epochs", "width", "cells")},
         "synthesis": {
             "images": config.synthesis.images,
             "rounds": config.synthesis.rounds,
@@ -156,7 +178,7 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
         run: A finished run.
         results: The content of its results.json.
     """
-    found = read_json(run.layout.search)
+    found, table = read_json(run.layout.search), accuracy_table(run.config)
     space, teacher = run.space(), run.teacher()
     images = SyntheticImages(run.layout.dataset)
     shown = sorted(images.targets.argmax(1).unique().tolist())[:SHOWN_CLASSES]
@@ -166,6 +188,7 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
         class_names=teacher.class_names,
         shown_classes=shown,
         image_grid=_image_grid(images, shown),
+        image_counts=_image_counts(images),
         target_prediction=_target_prediction(images, teacher, run.config.seed),
         class_affinity=_class_affinity(images),
         synthesis_history=_synthesis_history(run),
@@ -177,6 +200,7 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
         search_training=found["training"],
         search_curve=found["search"],
         search_candidates=found["candidates"],
+        anytime=[] if table is None else table.along(found["search"]),
         retrain_history=read_json(run.layout.training),
     )
 
@@ -203,6 +227,13 @@ def _image_grid(
             found = images.canvases[(images.rounds == round_) & (labels == label)][:IMAGES_PER_CELL]
             grid[round_, column, : len(found)] = found
     return grid
+
+
+def _image_counts(images: SyntheticImages) -> Int64[Tensor, "rounds classes"]:
+    """Images by round and class asked for in it."""
+    rounds, classes = int(images.rounds.max()) + 1, images.targets.shape[1]
+    cells = images.rounds.long() * classes + images.targets.argmax(1)
+    return cells.bincount(minlength=rounds * classes).reshape(rounds, classes)
 
 
 def _target_prediction(images: SyntheticImages, teacher: Teacher, seed: int) -> Float[Tensor, "classes classes"]:

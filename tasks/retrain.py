@@ -19,23 +19,17 @@ from tasks.run import Run
 from tasks.stage import Product, round_figure, stage, stage_checkpoint
 
 
-@stage("retrain", version=2, sections=("search", "retrain", "evaluation.held_out"))
+@stage("retrain", version=3, sections=("search", "retrain", "evaluation.held_out"))
 def retrain_architecture(run: Run, piece: str, key: str, _dataset: Manifest, found: Manifest) -> Product:
     """Train the found architecture from new weights on all synthetic images that are not held out."""
     config, teacher, layout = run.config.retrain, run.teacher(), run.layout
     images, split = load_images(run)
-    space = run.space()
+    space = run.retrain_space()
     network = space.network(space.parse(found.figures["architecture"])).to(teacher.device)
-    training = batches(run, images, torch.cat([split.train, split.validation]), config.batch_size)
-    history = retrain(
-        network,
-        training,
-        config,
-        config.temperature,
-        run.config.seed,
-        stage_checkpoint(run, piece, key),
-        progress_bar(piece),
-    )
+    chosen = torch.cat([split.train, split.validation])
+    training = batches(run, images, chosen, config.batch_size, config.augmentation)
+    checkpoint = stage_checkpoint(run, piece, key)
+    history = retrain(network, training, config, run.config.seed, checkpoint, progress_bar(piece))
     weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_bytes(layout.weights, safetensors.torch.save(weights))
     write_json(layout.architecture, _description(run, found.figures["architecture"]))
@@ -80,7 +74,7 @@ def _description(run: Run, notation: str) -> dict[str, Any]:
     teacher = run.teacher()
     return {
         "architecture": notation,
-        "space": run.config.search.space.model_dump(mode="json"),
+        "space": run.retrain_space_spec.model_dump(mode="json"),
         "input_shape": list(teacher.input_shape),
         "mean": list(teacher.mean),
         "std": list(teacher.std),

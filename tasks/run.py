@@ -18,10 +18,14 @@ from nas_core.errors import InputError
 from nas_core.evaluation.data import data_sources
 from nas_core.evaluation.dataset_quality import check_verifier
 from nas_core.memory import check_memory
+from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, spaces
+from nas_core.search_spaces.lookup import AccuracyTable
+from nas_core.search_spaces.scaling import ScalableSpec
 from nas_core.strategies import strategies
 from nas_core.synthesis.build import check_synthesis
 from nas_core.teachers import Teacher, teachers
+from nas_core.training.retraining import check_retraining
 from storage.errors import InUseError, StorageError
 from storage.files import digest_of_json, exclusive, refuse_outside_links, remove_leftovers, write_bytes
 from storage.integrity import config_digest
@@ -49,6 +53,12 @@ class Run(BaseModel):
         """Paths of the run directory."""
         return RunLayout(Path(self.directory))
 
+    @property
+    def teacher_name(self) -> str:
+        """What the teacher is called: its network or the factory of it, and where that comes from."""
+        spec = self.config.teacher.model_dump()
+        return f"{spec.get('network') or spec.get('factory')} ({spec['name']})"
+
     def teacher(self) -> Teacher:
         """The teacher on the run's device."""
         return _load(self.config.teacher.model_dump_json(), self.config.device)
@@ -59,12 +69,27 @@ class Run(BaseModel):
 
     def space(self) -> SearchSpace:
         """The search space for the teacher's images and classes."""
-        return build_space(self.config, self.teacher())
+        return build_space(self.config.search.space, self.teacher())
+
+    def retrain_space(self) -> SearchSpace:
+        """The same with the sizes of retraining."""
+        return build_space(self.retrain_space_spec, self.teacher())
+
+    @property
+    def retrain_space_spec(self) -> ScalableSpec:
+        """Settings of the space with the sizes of retraining."""
+        return self.config.search.space.scaled(self.config.retrain.width, self.config.retrain.cells)
 
 
-def build_space(config: RunConfig, teacher: Teacher) -> SearchSpace:
-    """The config's search space for a teacher's input shape and number of classes."""
-    return spaces.build(config.search.space, input_shape=teacher.input_shape, num_classes=teacher.num_classes)
+def build_space(spec: ScalableSpec, teacher: Teacher) -> SearchSpace:
+    """A search space for a teacher's input shape and number of classes."""
+    return spaces.build(spec, input_shape=teacher.input_shape, num_classes=teacher.num_classes)
+
+
+def accuracy_table(config: RunConfig) -> AccuracyTable | None:
+    """The true accuracies that a config names, for the report only."""
+    named = config.evaluation.table
+    return None if named is None else AccuracyTable.read(named.path, named.column)
 
 
 def preflight(config: RunConfig) -> str:
@@ -83,7 +108,13 @@ def preflight(config: RunConfig) -> str:
         check_verifier(verifier, teacher)
     check_synthesis(teacher, config.synthesis)
     check_memory(teacher, config.synthesis)
-    strategies.build(config.search.strategy).check(build_space(config, teacher), config.search.max_macs)
+    space, retrain = config.search.space, config.retrain
+    searched = build_space(space, teacher)
+    strategies.build(config.search.strategy).check(searched, config.search.max_macs)
+    check_retraining(build_space(space.scaled(retrain.width, retrain.cells), teacher), retrain)
+    table = accuracy_table(config)
+    if table is not None:
+        table.check_covers(searched)
     if config.evaluation.data is not None:
         data_sources.build(config.evaluation.data, teacher=teacher)
     return teacher.fingerprint()
@@ -229,6 +260,15 @@ def load_verifier(config: RunConfig) -> Teacher | None:
     """The verifier that a config names, on the run's device."""
     named = config.evaluation.verifier
     return None if named is None else _load(named.model_dump_json(), config.device)
+
+
+def load_teacher(spec: Spec, device: str) -> Teacher:
+    """The teacher of a config section on a device; loaded once per process.
+
+    Raises:
+        InputError: If it cannot be loaded, or the device is not there.
+    """
+    return _load(spec.model_dump_json(), device)
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,18 +1,21 @@
-"""Latency of architectures as a sum over their parts, measured on the machine at hand.
+"""Latency on the machine at hand: of a network, and of architectures as a sum over their parts.
 
 Source: Cai, Zhu and Han, "ProxylessNAS", arXiv:1812.00332, section 3.3: a table of operations' latencies predicts a
 network's well enough to be optimised.
 """
 
 import json
+import math
 import platform
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from nas_core.errors import InputError
 from nas_core.ops.cost import CostTable, Part
@@ -93,14 +96,15 @@ def measure_latency(
     entries: dict[str, float] = {}
 
     def measure(part: Part) -> float:
-        entries[key(part)] = _median_milliseconds(part, device, batch_size, warm_up, repetitions)
+        module = part.make().to(device)
+        entries[key(part)] = median_milliseconds(module, part.input_shape, device, batch_size, warm_up, repetitions)
         return entries[key(part)]
 
     space.costs(measure)
     provenance: dict[str, str | int] = {
         "space": space.name,
         "device": str(device),
-        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        "processor": processor_name(device),
         "machine": platform.machine(),
         "system": platform.platform(terse=True),
         "torch": torch.__version__,
@@ -114,17 +118,50 @@ def measure_latency(
 
 
 @torch.no_grad()
-def _median_milliseconds(part: Part, device: torch.device, batch_size: int, warm_up: int, repetitions: int) -> float:
-    module = part.make().to(device).eval()
-    x = torch.zeros(batch_size, *part.input_shape, device=device)
+def median_milliseconds(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    device: torch.device,
+    batch_size: int = 1,
+    warm_up: int = 10,
+    repetitions: int = 50,
+    seconds: float = math.inf,
+) -> float:
+    """Time of a forward pass in evaluation mode: the median, in milliseconds.
+
+    Args:
+        module: On the device; takes one tensor (batch, *input_shape). It stays in evaluation mode.
+        input_shape: (channels, height, width).
+        device: Where.
+        batch_size: Images per pass, >= 1.
+        warm_up: Passes that are not counted.
+        repetitions: Passes of which the median is taken, >= 1.
+        seconds: No further pass is started after so long, if there is one that counts.
+    """
+    module.eval()
+    x = torch.zeros(batch_size, *input_shape, device=device)
     times = []
+    begin = time.perf_counter()
     for _ in range(warm_up + repetitions):
         _wait_for(device)
         start = time.perf_counter()
+        if start - begin > seconds and len(times) > 1:
+            break
         module(x)
         _wait_for(device)
         times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[warm_up:])
+    # A slow module that got no further than its warm-up: the first pass alone does not count.
+    return statistics.median(times[min(warm_up, len(times) - 1) :])
+
+
+def processor_name(device: torch.device) -> str:
+    """What the device is called by those who sell it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _wait_for(device: torch.device) -> None:

@@ -93,7 +93,6 @@ def _contact_sheet(
     return sheet.squeeze(2).numpy(), column_centres, row_centres
 
 
-@styled
 def target_prediction(matrix: Float[Tensor, "classes classes"], class_names: Sequence[str]) -> Figure:
     """Heat map of the teacher's mean prediction (columns) for each target class (rows).
 
@@ -101,12 +100,29 @@ def target_prediction(matrix: Float[Tensor, "classes classes"], class_names: Seq
         matrix: Probabilities; up to 10 classes are written out, up to 25 are named.
         class_names: One name per row and column.
     """
+    return _class_matrix(matrix, class_names, "class that the teacher sees", "class that was asked for")
+
+
+def class_affinity_map(matrix: Float[Tensor, "classes classes"], class_names: Sequence[str]) -> Figure:
+    """Heat map of the mean soft label (columns) of each target class (rows): which classes the labels join.
+
+    Args:
+        matrix: Probabilities; up to 10 classes are written out, up to 25 are named.
+        class_names: One name per row and column.
+    """
+    return _class_matrix(matrix, class_names, "class in the soft label", "class that was asked for")
+
+
+@styled
+def _class_matrix(
+    matrix: Float[Tensor, "classes classes"], class_names: Sequence[str], columns: str, rows: str
+) -> Figure:
     values = matrix.cpu().numpy()
     figure = Figure(figsize=(WIDTH, WIDTH * 0.88), layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(values, cmap=BLUES, vmin=0, vmax=1)
     figure.colorbar(picture, ax=axes, shrink=0.8, label="probability").outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    axes.set(xlabel="class that the teacher sees", ylabel="class that was asked for")
+    axes.set(xlabel=columns, ylabel=rows)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     if len(values) <= 25:
@@ -196,3 +212,15 @@ def numbers(records: Sequence[Mapping[str, Any]]) -> list[str]:
 def is_number(value: object) -> bool:
     """Whether a value can be drawn on an axis."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def only(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The records that have one of the named numbers, with these and the epoch alone."""
+    kept = [{name: record[name] for name in ("epoch", *names) if name in record} for record in records]
+    return [record for record in kept if set(numbers([record])) - {"epoch"}]
+
+
+def without(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The records that have other numbers than the named ones and the epoch, without those named."""
+    kept = [{name: value for name, value in record.items() if name not in names} for record in records]
+    return [record for record in kept if set(numbers([record])) - {"epoch"}]

@@ -1,79 +1,72 @@
 """The report of a run: one self-contained HTML page, made from records alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-from matplotlib.figure import Figure
+from torch import Tensor
 
 from nas_core.evaluation.dataset_quality import off_diagonal_mass, top_pairs
-from nas_core.reporting.figures import image_grid, numbers, record_curves, synthesis_curves, target_prediction
+from nas_core.reporting.figures import (
+    class_affinity_map,
+    image_grid,
+    numbers,
+    only,
+    record_curves,
+    synthesis_curves,
+    target_prediction,
+    without,
+)
+from nas_core.reporting.numbers import matrix_rows
+from nas_core.reporting.picture import Picture, Section, template
+from nas_core.reporting.picture import make_picture as _picture
 from nas_core.reporting.records import RunRecords
 from nas_core.reporting.search_figures import (
     Edge,
+    block_row,
     cell_edges,
     graph,
     operation_weights,
     score_by_generation,
     score_by_macs,
 )
-from nas_core.reporting.style import data_uri, operation_colours
-from nas_core.reporting.summary import comparison, label_rows, quality_rows
-from nas_core.reporting.wording import amount, duration, percent
+from nas_core.reporting.style import operation_colours
+from nas_core.reporting.summary import comparison, label_rows, machine, quality_rows, retraining
+from nas_core.reporting.wording import duration, percent
 
 MOST_CLASSES = 10  # columns of the image grid
 MOST_TARGETS = 100  # rows of the heat map
+HESSIAN = ("largest_eigenvalue", "trace")
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure on the page: its source, what it shows for those who cannot see it, and how to read it."""
-
-    source: str
-    alt: str
-    caption: str
-    wide: bool = False
+def report_sections(records: RunRecords) -> list[Section]:
+    """The parts of the page between the answer and the timings; those without records are left out."""
+    sections = [_images(records), _quality(records), _search(records), _architecture(records), _training(records)]
+    return [section for section in sections if section.pictures or section.rows]
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of the page, with an anchor, pictures, and optionally rows of (name, value) below them."""
-
-    anchor: str
-    title: str
-    pictures: Sequence[Picture] = ()
-    rows: Sequence[tuple[str, str]] = ()
-
-
-def render(records: RunRecords) -> str:
+def render(records: RunRecords, sections: Sequence[Section] | None = None) -> str:
     """The whole report as one HTML document that loads nothing from anywhere.
 
     Args:
-        records: What the stages recorded; parts without records are left out of the page.
+        records: What the stages recorded.
+        sections: Its `report_sections`, where they were made already.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("nas_core.reporting", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "amount": amount, "duration": duration}
     results = records.results
-    sections = [_images(records), _quality(records), _search(records), _architecture(records), _training(records)]
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         results=results,
         comparison=comparison(results),
-        sections=[section for section in sections if section.pictures or section.rows],
+        times_cheaper=times_cheaper(results),
+        sections=report_sections(records) if sections is None else sections,
         timings=_timings(results["timings"]),
         provenance=_provenance(results),
         config_yaml=records.config_yaml,
     )
 
 
-def _picture(figure: Figure, alt: str, caption: str, wide: bool = False) -> Picture:
-    return Picture(data_uri(figure), alt, caption, wide)
+def times_cheaper(results: Mapping[str, Any]) -> float | None:
+    """How many times more multiply-accumulates the teacher takes than the student; None if they were not counted."""
+    macs = results["teacher"].get("macs")
+    return None if not macs else macs / results["student"]["macs"]
 
 
 def _images(records: RunRecords) -> Section:
@@ -84,6 +77,8 @@ def _images(records: RunRecords) -> Section:
                 record_curves(records.learning_history, "step"),
                 "Loss terms while the generator learned",
                 "The generator's learning, before the shards: the weighted total and its terms before weighting.",
+                name="generator-learning",
+                rows=records.learning_history,
             )
         )
     if len({record["step"] for record in records.synthesis_history}) > 1:
@@ -93,6 +88,8 @@ def _images(records: RunRecords) -> Section:
                 "Loss terms over the steps of synthesis",
                 "The weighted total and its terms before weighting, on logarithmic axes: mean over the shards of a "
                 "round, with a band from the lowest to the highest.",
+                name="synthesis-losses",
+                rows=records.synthesis_history,
             )
         )
     return Section("images", "Synthetic images", pictures)
@@ -108,7 +105,7 @@ def _quality(records: RunRecords) -> Section:
         ("label mass outside of the class asked for", percent(off_diagonal_mass(affinity))),
         ("classes that the labels join", ", ".join(joins)),
     ]
-    return Section("quality", "Quality of the images, by the teacher alone", rows=rows)
+    return Section("quality", "Quality of the images, by the teacher alone", [_affinity_picture(records)], rows)
 
 
 def _grid_picture(records: RunRecords) -> Picture:
@@ -120,20 +117,46 @@ def _grid_picture(records: RunRecords) -> Picture:
         "Synthetic images, one column per class and one row per round",
         f"What the teacher remembers of each class, recovered from its weights alone.{part}",
         wide=True,
+        name="images",
+        rows=[
+            {"round": number, "class": name, "images": count}
+            for number, counts in enumerate(records.image_counts.tolist())
+            for name, count in zip(records.class_names, counts, strict=True)
+        ],
     )
 
 
 def _prediction_picture(records: RunRecords) -> Picture:
-    names, matrix = records.class_names, records.target_prediction
+    matrix, names, part = _shown_classes(records, records.target_prediction)
+    return _picture(
+        target_prediction(matrix, names),
+        "Heat map of the teacher's mean prediction per target class",
+        "Does the teacher see what was asked for? On fresh windows of the images it gives the target class a mean "
+        f"probability of {percent(float(records.target_prediction.diagonal().nanmean()))}.{part}",
+        name="teacher-sees",
+        rows=matrix_rows(matrix, names, "asked for", "seen", "probability"),
+    )
+
+
+def _affinity_picture(records: RunRecords) -> Picture:
+    matrix, names, part = _shown_classes(records, records.class_affinity)
+    return _picture(
+        class_affinity_map(matrix, names),
+        "Heat map of the mean soft label per target class",
+        "Which classes do the labels join? Off the diagonal lies what the soft labels of the last round say beyond the "
+        f"class asked for: {percent(off_diagonal_mass(records.class_affinity))} of their mass.{part}",
+        name="label-affinity",
+        rows=matrix_rows(matrix, names, "asked for", "in the label", "probability"),
+    )
+
+
+def _shown_classes(records: RunRecords, matrix: Tensor) -> tuple[Tensor, list[str], str]:
+    """Rows and columns of classes with images, as many as can be read; their names; what is left out, in words."""
+    names = records.class_names
     present: list[int] = (~matrix.diagonal().isnan()).nonzero().flatten().tolist()
     shown = present[:MOST_TARGETS]
     part = "" if len(shown) == len(names) else f" Shown are {len(shown)} of {len(names)} classes."
-    return _picture(
-        target_prediction(matrix[shown][:, shown], [names[index] for index in shown]),
-        "Heat map of the teacher's mean prediction per target class",
-        "Does the teacher see what was asked for? On fresh windows of the images it gives the target class a mean "
-        f"probability of {percent(float(matrix.diagonal().nanmean()))}.{part}",
-    )
+    return matrix[shown][:, shown], [names[index] for index in shown], part
 
 
 def _search(records: RunRecords) -> Section:
@@ -145,17 +168,35 @@ def _search(records: RunRecords) -> Section:
             _picture(
                 score_by_generation(records.search_candidates),
                 "Scores of the candidates by generation",
-                f"{rated} different architectures were rated; higher is better.",
+                f"{rated} different architectures were rated; higher is better. The band holds the middle half of a "
+                "generation.",
+                name="search-generations",
+                rows=records.search_candidates,
             ),
             _picture(
                 score_by_macs(records.search_candidates, chosen),
                 "Scores of the candidates against their multiply-accumulates",
-                "What accuracy costs: each point is an architecture, the ringed one was chosen.",
+                "What accuracy costs: each point is an architecture, the ringed one was chosen; nothing cheaper is as "
+                "good as what is on the front.",
+                name="search-pareto",
+                rows=records.search_candidates,
             ),
         ]
-    elif set(numbers(records.search_curve)) - {"epoch"}:
+    elif curve := without(records.search_curve, HESSIAN):
         pictures.append(
-            _picture(record_curves(records.search_curve), "The search over the epochs", "The strategy's own figures.")
+            _picture(
+                record_curves(curve), "The search over the epochs", "The strategy's own figures.", name="search-curve"
+            )
+        )
+    if hessian := only(records.search_curve, HESSIAN):
+        pictures.append(
+            _picture(
+                record_curves(hessian),
+                "The Hessian of the validation loss over the epochs",
+                "How sharp the validation loss is in the architecture weights. When the largest eigenvalue grows fast, "
+                "what is cut out of the supernet loses much of its accuracy (R-DARTS).",
+                name="hessian",
+            )
         )
     if any("gates" in record for record in records.search_curve):
         pictures.append(
@@ -164,22 +205,44 @@ def _search(records: RunRecords) -> Section:
                 "Operation weights of each slot over the epochs",
                 "How the weights of the operations part, slot by slot.",
                 wide=len(records.slots) > 8,
+                name="operation-weights",
+            )
+        )
+    if records.anytime:
+        position = "epoch" if "epoch" in records.anytime[0] else "generation"
+        pictures.append(
+            _picture(
+                record_curves(records.anytime, position),
+                f"True accuracy by {position} of the architecture that the search would have returned",
+                "Anytime evaluation: what the search would have returned, looked up in the benchmark's table. The "
+                "search did not see it.",
             )
         )
     return Section("search", "Search", pictures)
 
 
 def _architecture(records: RunRecords) -> Section:
-    """The cells as graphs where the space has them, else what is chosen as rows."""
-    cells = cell_edges(records.slots, records.architecture)
-    if cells is None:
-        rows = [
-            (slot.name, chosen if isinstance(chosen, str) else ", ".join(chosen))
-            for slot, chosen in zip(records.slots, records.architecture.operations, strict=True)
-        ]
-        return Section("architecture", "Architecture", rows=rows)
-    colours = operation_colours([operation for slot in records.slots for operation in slot.operations])
-    return Section("architecture", "Architecture", [_cell(kind, edges, colours) for kind, edges in cells.items()])
+    """The cells as graphs where the space has them, a row of blocks as boxes, anything else as rows."""
+    slots, chosen = records.slots, records.architecture.operations
+    cells = cell_edges(slots, records.architecture)
+    if cells is not None:
+        colours = operation_colours([operation for slot in slots for operation in slot.operations])
+        return Section("architecture", "Architecture", [_cell(kind, edges, colours) for kind, edges in cells.items()])
+    named = [
+        (slot.name, operation if isinstance(operation, str) else ", ".join(operation))
+        for slot, operation in zip(slots, chosen, strict=True)
+    ]
+    if not all(isinstance(operation, str) for operation in chosen):
+        return Section("architecture", "Architecture", rows=named)
+    blocks = _picture(
+        block_row(slots, records.architecture),
+        "The network as a row of blocks: " + ", ".join(f"{name} {operation}" for name, operation in named),
+        "The choices from image to logits, line by line; what lies between them is the space's own.",
+        wide=True,
+        name="blocks",
+        rows=[{"place": name, "operation": operation} for name, operation in named],
+    )
+    return Section("architecture", "Architecture", [blocks])
 
 
 def _cell(kind: str, edges: Sequence[Edge], colours: Mapping[str, str]) -> Picture:
@@ -195,6 +258,8 @@ def _cell(kind: str, edges: Sequence[Edge], colours: Mapping[str, str]) -> Pictu
         f"The {kind} cell as a graph: {described}" if kind else f"The cell as a graph: {described}",
         f"{meaning}; a node sums what arrives.",
         wide=len(nodes) > 4,
+        name=f"cell-{kind}" if kind else "cell",
+        rows=[{"from": edge.source, "to": edge.target, "operation": edge.operation} for edge in edges],
     )
 
 
@@ -206,6 +271,8 @@ def _training(records: RunRecords) -> Section:
                 record_curves(records.search_training),
                 "Training of the supernet over the epochs",
                 "Training of the supernet that holds every architecture of the space.",
+                name="supernet-training",
+                rows=records.search_training,
             )
         )
     if numbers(records.retrain_history):
@@ -214,6 +281,8 @@ def _training(records: RunRecords) -> Section:
                 record_curves(records.retrain_history),
                 "Retraining over the epochs",
                 "Training of the found architecture from scratch on the synthetic images.",
+                name="retraining",
+                rows=records.retrain_history,
             )
         )
     return Section("training", "Training", pictures)
@@ -238,8 +307,10 @@ def _provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"only for the final evaluation: {real['images']:,} ({real['source']})" if real["images"] else "none",
         ),
         ("synthetic images", f"{results['synthesis']['images']:,} in {results['synthesis']['rounds']} rounds"),
+        ("retraining", retraining(results)),
         ("seed", str(results["seed"])),
         ("device", results["device"]),
+        *([("latency measured on", machine(results))] if results["latency"] else []),
         ("teacher fingerprint", results["teacher"]["fingerprint"]),
         *((f"{part} digest", digest) for part, digest in results["digests"].items()),
         ("versions", ", ".join(f"{package} {version}" for package, version in results["versions"].items())),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from nas_core.search_spaces.base import Architecture, Slot
@@ -16,14 +16,17 @@ class RunRecords:
 
     Attributes:
         results: The figures of merit, nested: teacher {top1, fingerprint, classes}, student {top1, agreement, macs,
-            params}, search {architecture, strategy, space}, synthesis {images, rounds, labels: what `label_changes`
-            says of each round}, quality (`DatasetQuality.figures()`), timings {synthesis, search, retrain,
-            evaluation, total} in seconds, seed, device, versions {package: version}, evaluation {images, source},
-            digests {dataset, search, model}. Both top1 are None without real images; the rest is required.
+            params}, both also {latency_ms, batch_latency_ms} with latency {batch_size, device, processor, threads},
+            search {architecture, strategy, space, true_accuracy}, retrain {style, epochs, width, cells}, synthesis
+            {images, rounds, labels: what `label_changes` says of each round}, quality (`DatasetQuality.figures()`),
+            timings {synthesis, search, retrain, evaluation, total} in seconds, seed, device, versions {package:
+            version}, evaluation {images, source}, digests {dataset, search, model}. Both top1 are None without real
+            images, latency is None where it was not measured; the rest is required.
         config_yaml: The resolved config.
         class_names: One name per class of the teacher.
         shown_classes: The class indices that `image_grid` shows, in its order.
         image_grid: Synthetic images by round, shown class and number, as bytes.
+        image_counts: Number of synthetic images by round and class.
         target_prediction: Mean of the teacher's soft predictions on fresh windows of the final canvases, one row per
             target class; rows sum to 1, and are NaN for classes without images.
         class_affinity: The classes that the soft labels of the last round join; see `class_affinity`.
@@ -37,6 +40,8 @@ class RunRecords:
         search_curve: The strategy's own records: {"epoch", ...}; under "gates", one list of operation weights per
             slot draws their course.
         search_candidates: {"architecture", "macs", "score", "generation"}; empty for strategies that rate none.
+        anytime: The true accuracy of what the search would have returned at each point of its course:
+            {"epoch" or "generation", "true_accuracy"}; empty without a table of accuracies.
         retrain_history: {"epoch", "loss", "learning_rate", "agreement"}.
     """
 
@@ -45,6 +50,7 @@ class RunRecords:
     class_names: Sequence[str]
     shown_classes: Sequence[int]
     image_grid: UInt8[Tensor, "rounds shown images channels height width"]
+    image_counts: Int64[Tensor, "rounds classes"]
     target_prediction: Float[Tensor, "classes classes"]
     class_affinity: Float[Tensor, "classes classes"]
     synthesis_history: Sequence[Mapping[str, Any]]
@@ -54,4 +60,5 @@ class RunRecords:
     search_training: Sequence[Mapping[str, Any]] = ()
     search_curve: Sequence[Mapping[str, Any]] = ()
     search_candidates: Sequence[Mapping[str, Any]] = ()
+    anytime: Sequence[Mapping[str, Any]] = ()
     retrain_history: Sequence[Mapping[str, Any]] = ()

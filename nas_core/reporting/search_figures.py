@@ -5,22 +5,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from nas_core.reporting.style import FAINT, INK, ORDERED, SERIES, WIDTH, operation_colours, panels, styled, whole_steps
+from nas_core.reporting.style import (
+    FAINT,
+    INK,
+    MUTED,
+    ORDERED,
+    SERIES,
+    WIDTH,
+    operation_colours,
+    panels,
+    styled,
+    whole_steps,
+)
 from nas_core.reporting.wording import amount
 from nas_core.search_spaces.base import Architecture, Slot
+from nas_core.strategies.candidates import pareto_front
 
 
 @styled
 def score_by_generation(candidates: Sequence[Mapping[str, Any]]) -> Figure:
-    """Scores of all rated architectures over the generations, and the best so far."""
+    """Scores of all rated architectures over the generations: median with its quartiles, and the best so far."""
     figure, [axes] = panels(1, columns=1, height=2.9)
     generations = sorted({candidate["generation"] for candidate in candidates})
     best = [max(c["score"] for c in candidates if c["generation"] <= generation) for generation in generations]
+    low, median, high = (
+        [float(np.quantile([c["score"] for c in candidates if c["generation"] == g], share)) for g in generations]
+        for share in (0.25, 0.5, 0.75)
+    )
     axes.scatter(
         [c["generation"] for c in candidates],
         [c["score"] for c in candidates],
@@ -31,6 +48,8 @@ def score_by_generation(candidates: Sequence[Mapping[str, Any]]) -> Figure:
         label="candidate",
     )
     axes.step(generations, best, where="post", color=SERIES[1], label="best so far", zorder=3)
+    axes.fill_between(generations, low, high, color=SERIES[0], alpha=0.15, linewidth=0, label="middle half")
+    axes.plot(generations, median, color=SERIES[0], linewidth=1.2, label="median")
     axes.set(xlabel="generation", ylabel="score")
     whole_steps(axes)
     figure.legend(loc="outside upper left", ncols=2)
@@ -39,7 +58,7 @@ def score_by_generation(candidates: Sequence[Mapping[str, Any]]) -> Figure:
 
 @styled
 def score_by_macs(candidates: Sequence[Mapping[str, Any]], chosen: str) -> Figure:
-    """Score against multiply-accumulates of all rated architectures; the chosen one is ringed.
+    """Score against multiply-accumulates of all rated architectures, with their front; the chosen one is ringed.
 
     Args:
         candidates: {"architecture", "macs", "score", "generation"}.
@@ -57,6 +76,15 @@ def score_by_macs(candidates: Sequence[Mapping[str, Any]], chosen: str) -> Figur
         linewidth=0,
         label="candidate (darker: later)",
     )
+    front = pareto_front([dict(candidate) for candidate in candidates])
+    axes.plot(
+        [c["macs"] for c in front],
+        [c["score"] for c in front],
+        color=SERIES[2],
+        drawstyle="steps-post",
+        linewidth=1.4,
+        label="Pareto front",
+    )
     ringed = [c for c in candidates if c["architecture"] == chosen][:1]
     axes.scatter(
         [c["macs"] for c in ringed],
@@ -70,6 +98,7 @@ def score_by_macs(candidates: Sequence[Mapping[str, Any]], chosen: str) -> Figur
     )
     axes.set(xlabel="multiply-accumulates per image", ylabel="score")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: amount(value)))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     figure.legend(loc="outside upper left", ncols=2)
     return figure
 
@@ -136,6 +165,41 @@ def graph(nodes: Sequence[str], edges: Sequence[Edge], colours: Mapping[str, str
     for position, name in enumerate(nodes):
         axes.add_patch(Circle((position, 0), 0.13, facecolor=INK, zorder=4))
         axes.text(position, 0, name, color="white", ha="center", va="center", weight="bold", zorder=5)
+    return figure
+
+
+@styled
+def block_row(slots: Sequence[Slot], architecture: Architecture) -> Figure:
+    """A network as a row of boxes, from image to logits, five to a line: each names its place and its operation.
+
+    Args:
+        slots: Places of the blocks, in order.
+        architecture: One operation per slot.
+    """
+    across = min(5, len(slots))
+    down = -(-len(slots) // across)
+    colours = operation_colours([operation for slot in slots for operation in slot.operations])
+    figure = Figure(figsize=(WIDTH * 1.6, 0.2 + 0.62 * down), layout="constrained")
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.set(xlim=(-0.05, across), ylim=(0.15 - down, 1.0))
+    for number, (slot, operation) in enumerate(zip(slots, architecture.operations, strict=True)):
+        chosen = operation if isinstance(operation, str) else ", ".join(operation)
+        left, bottom = number % across, -(number // across)
+        colour = colours.get(chosen, FAINT)
+        box = FancyBboxPatch(
+            (left, bottom + 0.2),
+            0.88,
+            0.72,
+            boxstyle="round,pad=0,rounding_size=0.06",
+            facecolor=colour,
+            edgecolor=colour,
+            alpha=0.16,
+        )
+        axes.add_patch(box)
+        middle = left + 0.44
+        axes.text(middle, bottom + 0.7, slot.name, ha="center", va="center", fontsize=7.5, color=MUTED)
+        axes.text(middle, bottom + 0.42, chosen, ha="center", va="center", fontsize=8.5, weight="bold", color=colour)
     return figure
 
 

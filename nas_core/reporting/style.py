@@ -95,17 +95,17 @@ def logarithmic(axes: Axes, low: float, high: float) -> None:
 
 
 @styled
-def data_uri(figure: Figure) -> str:
-    """A figure as an SVG image that a page can hold; equal figures give equal bytes, and no script in it can run."""
+def drawn(figure: Figure, form: str) -> bytes:
+    """A figure as the content of an "svg" or "png" file; equal figures give equal bytes."""
     buffer = io.BytesIO()
+    # What would differ between equal figures, or name the program.
+    metadata = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[form]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(
-            buffer,
-            format="svg",
-            dpi=200,
-            bbox_inches="tight",
-            pad_inches=0.05,
-            metadata={"Date": None, "Creator": None},
-        )
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        figure.savefig(buffer, format=form, dpi=200, bbox_inches="tight", pad_inches=0.05, metadata=metadata)
+    return buffer.getvalue()
+
+
+def data_uri(figure: Figure) -> str:
+    """A figure as an SVG image that a page can hold; no script in it can run."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(drawn(figure, 'svg')).decode()}"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas_core.reporting.wording import amount, duration, percent
+from nas_core.reporting.wording import amount, duration, milliseconds, percent
 
 
 def comparison(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -13,12 +13,35 @@ def comparison(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         results: See `nas_core.reporting.records.RunRecords`; "macs" and "params" of the teacher are optional.
     """
     teacher, student = results["teacher"], results["student"]
-    return [
+    rows = [
         ("top-1 on real images", percent(teacher["top1"]), percent(student["top1"])),
         ("agreement with the teacher", "-", percent(student["agreement"])),
         ("multiply-accumulates", amount(teacher.get("macs")), amount(student["macs"])),
         ("parameters", amount(teacher.get("params")), amount(student["params"])),
     ]
+    if results["latency"]:
+        images = results["latency"]["batch_size"]
+        for name, title in (("latency_ms", "latency, 1 image"), ("batch_latency_ms", f"latency, {images} images")):
+            rows.append((title, milliseconds(teacher[name]), milliseconds(student[name])))
+    return rows
+
+
+def machine(results: Mapping[str, Any]) -> str:
+    """Where and how the latencies were measured."""
+    where = results["latency"]
+    threads = f", {where['threads']} threads" if where["device"] == "cpu" else ""
+    return f"{where['processor']} ({where['device']}{threads}), median of forward passes in float32"
+
+
+def retraining(results: Mapping[str, Any]) -> str:
+    """How the student was trained: epochs, style, and its size if that is not the search's."""
+    settings = results["retrain"]
+    words = [f"{settings['epochs']} epochs", f"style {settings['style']}"]
+    if settings["width"] != 1:
+        words.append(f"{settings['width']:g} times the channels of the search")
+    if settings["cells"] is not None:
+        words.append(f"{settings['cells']} cells")
+    return ", ".join(words)
 
 
 def summary_lines(results: Mapping[str, Any]) -> list[str]:

@@ -26,6 +26,13 @@ def duration(seconds: int | float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def milliseconds(number: int | float | None) -> str:
+    """A latency with three digits, such as "0.523 ms" or "1.2 s"; a dash for None."""
+    if number is None:
+        return "-"
+    return f"{number:.3g} ms" if number < 999.5 else f"{number / 1e3:.3g} s"
+
+
 def shortened(name: str, longest: int = 14) -> str:
     """A name of at most `longest` characters, the rest replaced by an ellipsis."""
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
@@ -36,3 +43,11 @@ def spread(count: int, most: int) -> list[int]:
     if count <= most:
         return list(range(count))
     return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def byte_size(size: int | float) -> str:
+    """A size in bytes with its binary unit, such as "1.4 GiB"."""
+    for limit, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size >= limit:
+            return f"{size / limit:.1f} {unit}"
+    return f"{size:.0f} bytes"

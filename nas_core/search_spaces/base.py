@@ -95,9 +95,17 @@ class SearchSpace(abc.ABC):
 
     Args of every registered space (beside its own spec): `input_shape` (channels, height, width), `num_classes`.
     Constructors raise InputError for an input that the space cannot take.
+
+    Attributes:
+        name: Under which it is registered.
+        drops_paths: Whether its networks have `DropPath` layers.
+        slots: What is to be chosen.
+        input_shape: See above.
+        num_classes: See above.
     """
 
     name: ClassVar[str]
+    drops_paths: ClassVar[bool] = False
     slots: tuple[Slot, ...]
     input_shape: tuple[int, int, int]
     num_classes: int
@@ -197,6 +205,13 @@ class SearchSpace(abc.ABC):
         raise InputError(
             f"search space '{self.name}' is no stack of equal cells, so that none can be added; choose a strategy "
             f"without extra_cells"
+        )
+
+    def check_auxiliary(self) -> None:
+        """Refuse a second classifier amid a network, if there is no place for one; see `WithFeatures`."""
+        raise InputError(
+            f"networks of search space '{self.name}' have no place for an auxiliary classifier; set "
+            "retrain.auxiliary_weight to 0"
         )
 
     @property

@@ -17,8 +17,6 @@ from torch import nn
 from nas_core.errors import InputError
 from nas_core.ops.cost import Part
 from nas_core.ops.mixed import MixedOperation
-from nas_core.ops.stochastic import set_drop_path
-from nas_core.registry import Spec
 from nas_core.search_spaces.base import Architecture, Chosen, Decision, SearchSpace, Slot, Supernet, spaces
 from nas_core.search_spaces.darts_cells import (
     EDGES,
@@ -31,6 +29,7 @@ from nas_core.search_spaces.darts_cells import (
 )
 from nas_core.search_spaces.darts_subspaces import SUBSPACES, Subspace
 from nas_core.search_spaces.genotype import Genotype, Pairs, parse_genotype
+from nas_core.search_spaces.scaling import ScalableSpec
 
 # A cell keeps this many of a node's incoming edges.
 KEPT = 2
@@ -40,31 +39,11 @@ class DartsSupernet(Macro, Supernet):
     """The macro network with every allowed operation on every edge of every cell."""
 
 
-class DartsNetwork(Macro):
-    """A stand-alone network, with what it does in training alone: paths dropped, and a second classifier.
-
-    Args:
-        drop_path: Rate of dropped paths at the end of training, in [0, 1).
-        auxiliary_weight: Weight of the second classifier's loss; 0: there is none.
-        macro: Arguments of `Macro`.
-    """
-
-    def __init__(self, *macro: object, drop_path: float, auxiliary_weight: float) -> None:
-        super().__init__(*macro, search=False, auxiliary=auxiliary_weight > 0)  # pyright: ignore[reportArgumentType]
-        self.drop_path_rate, self.auxiliary_weight = drop_path, auxiliary_weight
-
-    def set_progress(self, done: float) -> None:
-        """Ramp the rate of dropped paths up linearly.
-
-        Args:
-            done: Share of the training that is over, in [0, 1).
-        """
-        set_drop_path(self, self.drop_path_rate * done)
-
-
-class DartsSpaceSpec(Spec):
+class DartsSpaceSpec(ScalableSpec):
     """DARTS cells: a normal and a reduction cell of four nodes, two edges into each, eight operations."""
 
+    width_field: ClassVar[str] = "network_channels"
+    depth_field: ClassVar[str | None] = "network_cells"
     name: Literal["darts"] = "darts"
     subspace: Subspace = Field(
         default="none", description="restriction of Zela et al. 2020 (s1, s2, s3 or s4), or none for all of DARTS"
@@ -76,16 +55,6 @@ class DartsSpaceSpec(Spec):
     )
     network_cells: int = Field(default=20, ge=1, le=50, description="cells of the stand-alone network")
     stem: Stem = Field(default="cifar", description="cifar keeps the images' size; imagenet takes an eighth of it")
-    drop_path: float = Field(
-        default=0.2, ge=0, lt=1, description="rate of dropped paths that retraining ramps up to, linearly by epoch"
-    )
-    auxiliary_weight: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="weight of a second classifier's loss in retraining (DARTS: 0.4); 0: none. Needs 29 x 29 pixels or "
-        "more with the CIFAR stem",
-    )
 
 
 @spaces.register(DartsSpaceSpec)
@@ -99,16 +68,15 @@ class DartsSpace(SearchSpace):
         network_channels: Channels of a node in the network's first cells.
         network_cells: Cells of the network.
         stem: "cifar" or "imagenet".
-        drop_path: Final rate of dropped paths in retraining.
-        auxiliary_weight: Weight of the second classifier's loss in retraining; 0: none.
         input_shape: (channels, height, width) of the images.
         num_classes: Number of logits.
 
     Raises:
-        InputError: If a size is not positive, or the images are too small for the second classifier.
+        InputError: If a size is not positive.
     """
 
     name: ClassVar[str] = "darts"
+    drops_paths: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -118,8 +86,6 @@ class DartsSpace(SearchSpace):
         network_channels: int = 36,
         network_cells: int = 20,
         stem: Stem = "cifar",
-        drop_path: float = 0.2,
-        auxiliary_weight: float = 0.0,
         *,
         input_shape: tuple[int, int, int],
         num_classes: int,
@@ -132,12 +98,9 @@ class DartsSpace(SearchSpace):
                 f"search space 'darts': channels is {channels} and network_channels {network_channels}; both must be "
                 "at least 2, because reductions are done by halves"
             )
-        if auxiliary_weight > 0:
-            check_auxiliary(input_shape, network_cells, stem)
         self.channels, self.cells = channels, cells
         self.network_channels, self.network_cells = network_channels, network_cells
         self.stem: Stem = stem
-        self.drop_path, self.auxiliary_weight = drop_path, auxiliary_weight
         self.input_shape, self.num_classes = input_shape, num_classes
         self.slots = tuple(
             Slot(f"{kind} {target}<-{source}", operations, group=f"{kind}/{target}")
@@ -187,7 +150,7 @@ class DartsSpace(SearchSpace):
             self.input_shape[0], self.channels, self.cells, self.num_classes, self.stem, make_edges, search=True
         )
 
-    def network(self, architecture: Architecture) -> DartsNetwork:
+    def network(self, architecture: Architecture) -> Macro:
         """The network of the evaluation phase."""
 
         def make_edges(reduction: bool, channels: int) -> Mapping[int, nn.Module]:
@@ -199,16 +162,19 @@ class DartsSpace(SearchSpace):
                 if isinstance(name, str)
             }
 
-        return DartsNetwork(
+        return Macro(
             self.input_shape[0],
             self.network_channels,
             self.network_cells,
             self.num_classes,
             self.stem,
             make_edges,
-            drop_path=self.drop_path,
-            auxiliary_weight=self.auxiliary_weight,
+            search=False,
         )
+
+    def check_auxiliary(self) -> None:
+        """Refuse images that are too small for the second classifier."""
+        check_auxiliary(self.input_shape, self.network_cells, self.stem)
 
     def notation(self, operations: Sequence[Chosen]) -> str:
         """The field's Genotype; an edge that is left out is not in it."""

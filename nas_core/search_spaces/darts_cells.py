@@ -177,7 +177,6 @@ class Macro(SeededForward):
         stem: "cifar" keeps the images' size, "imagenet" takes an eighth of it.
         make_edges: Makes the edges of a cell.
         search: Whether it is a supernet, whose BatchNorm layers after the stem have no scale and shift.
-        auxiliary: Whether training has a second classifier, after the second reduction cell.
     """
 
     def __init__(
@@ -189,14 +188,16 @@ class Macro(SeededForward):
         stem: Stem,
         make_edges: MakeEdges,
         search: bool,
-        auxiliary: bool = False,
     ) -> None:
         super().__init__()
+        self.num_classes = num_classes
+        self.stem_kind: Stem = stem
         self.stem = cifar_stem(in_channels, channels) if stem == "cifar" else imagenet_stem(in_channels, channels)
         before_last = last = 3 * channels if stem == "cifar" else channels
         shrunk = stem == "imagenet"
         self.cells = nn.ModuleList()
-        self.auxiliary_after = 2 * cells // 3 if auxiliary else None
+        # A second classifier of training sees the output of the second reduction cell.
+        self.features_after = 2 * cells // 3
         for position in range(cells):
             reduction = position in reduction_cells(cells)
             channels *= 2 if reduction else 1
@@ -208,8 +209,8 @@ class Macro(SeededForward):
             ]
             self.cells.append(Cell(preprocess, make_edges(reduction, channels)))
             before_last, last, shrunk = last, NODES * channels, reduction
-            if position == self.auxiliary_after:
-                self.auxiliary = auxiliary_head(last, num_classes, stem)
+            if position == self.features_after:
+                self.feature_channels = last
         self.classifier = nn.Linear(last, num_classes)
 
     def forward(
@@ -218,22 +219,25 @@ class Macro(SeededForward):
         """Logits of normalised images; gates are those of the normal cells' edges, then of the reduction cells'."""
         return self._logits(x, gates)[0]
 
-    def with_auxiliary(
+    def with_features(
         self, x: Float[Tensor, "batch channels height width"]
-    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch classes"]]:
-        """Logits of the network, and of the second classifier, which it must have."""
-        logits, features = self._logits(x, None)
-        return logits, self.auxiliary(features)
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch features feature_height feature_width"]]:
+        """Logits, and what a second classifier sees."""
+        return self._logits(x, None)
+
+    def auxiliary_classifier(self) -> nn.Module:
+        """A new second classifier: from the features to logits."""
+        return auxiliary_head(self.feature_channels, self.num_classes, self.stem_kind)
 
     def _logits(self, x: Tensor, gates: Gates | None) -> tuple[Tensor, Tensor]:
-        """Logits, and the output of the cell that the second classifier follows (else of the last one)."""
+        """Logits, and the output of the cell that a second classifier follows."""
         before_last = self.stem[0](x)
         last = features = before_last if len(self.stem) == 1 else self.stem[1](before_last)
         for position, cell in enumerate(self.cells):
             first = len(EDGES) if position in reduction_cells(len(self.cells)) else 0
             own = None if gates is None else gates[first : first + len(EDGES)]
             before_last, last = last, cell(before_last, last, own)
-            if self.auxiliary_after is None or position == self.auxiliary_after:
+            if position == self.features_after:
                 features = last
         return self.classifier(last.mean(dim=(2, 3))), features
 
@@ -282,5 +286,5 @@ def check_auxiliary(input_shape: tuple[int, int, int], cells: int, stem: Stem) -
         raise InputError(
             f"the auxiliary classifier of search space 'darts' needs images of at least {smallest} x {smallest} pixels "
             f"with this stem and number of cells, and these are {input_shape[1]} x {input_shape[2]}; "
-            "set auxiliary_weight to 0"
+            "set retrain.auxiliary_weight to 0"
         )

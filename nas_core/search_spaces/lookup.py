@@ -5,11 +5,15 @@ They come from training on real images, so they judge a finished search and neve
 
 import csv
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from nas_core.errors import InputError
-from nas_core.search_spaces.base import Architecture
+from nas_core.search_spaces.base import Architecture, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,42 @@ class AccuracyTable:
         if architecture.notation not in self.accuracies:
             raise InputError(f"{self.source} does not hold {architecture.notation}; give a table of the whole space")
         return self.accuracies[architecture.notation]
+
+    def check_covers(self, space: SearchSpace) -> None:
+        """Refuse a table without any architecture of a space.
+
+        Raises:
+            InputError: With an example of how the space writes its architectures.
+        """
+        if not any(_is_of(space, notation) for notation in self.accuracies):
+            example = space.architecture(space.sample(torch.Generator().manual_seed(0)))
+            raise InputError(f"{self.source} holds no architecture of {space.name}, which writes them like '{example}'")
+
+    def along(self, curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Anytime evaluation: the accuracy of what a search would have returned at each point of its course.
+
+        Args:
+            curve: `SearchOutcome.search`: records with "architecture", and "epoch" or "generation".
+
+        Returns:
+            {"epoch" or "generation", "true_accuracy"} of each record whose architecture the table holds.
+        """
+        return [
+            {
+                **{name: record[name] for name in ("epoch", "generation") if name in record},
+                "true_accuracy": self.accuracies[record["architecture"]],
+            }
+            for record in curve
+            if record["architecture"] in self.accuracies
+        ]
+
+
+def _is_of(space: SearchSpace, notation: str) -> bool:
+    try:
+        space.parse(notation)
+    except InputError:
+        return False
+    return True
 
 
 def _number(text: str | None) -> float | None:

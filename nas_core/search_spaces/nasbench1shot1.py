@@ -21,7 +21,6 @@ from nas_core.errors import InputError
 from nas_core.ops.cost import Part
 from nas_core.ops.mixed import MixedOperation
 from nas_core.ops.primitives import conv_bn
-from nas_core.registry import Spec
 from nas_core.search_spaces.base import Architecture, Choices, Chosen, Decision, SearchSpace, Slot, Supernet, spaces
 from nas_core.search_spaces.nasbench1shot1_cells import (
     STACKS,
@@ -35,6 +34,7 @@ from nas_core.search_spaces.nasbench1shot1_cells import (
     take,
 )
 from nas_core.search_spaces.rows import shrunk
+from nas_core.search_spaces.scaling import ScalableSpec
 
 OPERATIONS = ("maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu")
 INPUT, OUTPUT = "input", "output"
@@ -47,9 +47,11 @@ class NasBench1Shot1Supernet(Macro, Supernet):
     """The macro network with every allowed operation and input; called with one gate per slot."""
 
 
-class NasBench1Shot1Spec(Spec):
+class NasBench1Shot1Spec(ScalableSpec):
     """NAS-Bench-1Shot1: cells of NAS-Bench-101 with a fixed number of inputs per block, in three variants."""
 
+    width_field: ClassVar[str] = "network_channels"
+    depth_field: ClassVar[str | None] = "cells"
     name: Literal["nasbench1shot1"] = "nasbench1shot1"
     space: Literal["s1", "s2", "s3"] = Field(default="s1", description="which of the three spaces: s1, s2 or s3")
     channels: int = Field(

@@ -17,8 +17,8 @@ from nas_core.errors import InputError
 from nas_core.ops.cost import Part
 from nas_core.ops.mixed import Gates, MixedOperation
 from nas_core.ops.primitives import Zero, average_pool, relu_conv_bn
-from nas_core.registry import Spec
 from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet, spaces
+from nas_core.search_spaces.scaling import ScalableSpec
 
 OperationName = Literal["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
 OPERATIONS: tuple[OperationName, ...] = get_args(OperationName)
@@ -134,9 +134,11 @@ class NasBench201Supernet(Macro, Supernet):
     """The macro network with every allowed operation on every edge; called with one gate per edge."""
 
 
-class NasBench201Spec(Spec):
+class NasBench201Spec(ScalableSpec):
     """NAS-Bench-201's cell space: 5 operations on 6 edges of one cell, repeated in 3 stages."""
 
+    width_field: ClassVar[str] = "channels"
+    depth_field: ClassVar[str | None] = "cells"
     name: Literal["nasbench201"] = "nasbench201"
     channels: int = Field(
         default=16, ge=1, le=512, description="channels of the first of three stages; they double twice"

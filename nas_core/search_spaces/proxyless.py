@@ -16,9 +16,9 @@ from nas_core.errors import InputError
 from nas_core.ops.cost import Part
 from nas_core.ops.mixed import MixedOperation
 from nas_core.ops.primitives import Zero, conv_bn
-from nas_core.registry import Spec
 from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet, spaces
 from nas_core.search_spaces.rows import BlockRow, Strides, check_strides, shrunk
+from nas_core.search_spaces.scaling import ScalableSpec
 
 # The reference code's names: kernel, then expansion.
 CONVOLUTIONS = tuple(f"{kernel}x{kernel}_MBConv{expansion}" for kernel in (3, 5, 7) for expansion in (3, 6))
@@ -104,9 +104,10 @@ class ProxylessSupernet(BlockRow, Supernet):
     """The macro network with every allowed operation in every block; called with one gate per block."""
 
 
-class ProxylessSpaceSpec(Spec):
+class ProxylessSpaceSpec(ScalableSpec):
     """ProxylessNAS' MobileNetV2 blocks: six convolutions, or none where the shape stays, in each of 21 blocks."""
 
+    width_field: ClassVar[str] = "stage_channels"
     name: Literal["proxyless"] = "proxyless"
     stage_blocks: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(
         default=(4, 4, 4, 4, 4, 1), min_length=1, max_length=10, description="blocks of each stage"

@@ -20,9 +20,9 @@ from nas_core.ops.cost import Part
 from nas_core.ops.mixed import MixedOperation
 from nas_core.ops.primitives import conv_bn
 from nas_core.ops.stochastic import Dropout
-from nas_core.registry import Spec
 from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet, spaces
 from nas_core.search_spaces.rows import BlockRow, Strides, check_strides, shrunk
+from nas_core.search_spaces.scaling import ScalableSpec
 
 OPERATIONS = ("shuffle_3x3", "shuffle_5x5", "shuffle_7x7", "xception")
 STEM_CHANNELS, HEAD_CHANNELS = 16, 1024
@@ -97,9 +97,10 @@ class ShuffleNetSupernet(BlockRow, Supernet):
     """The macro network with every allowed operation in every block; called with one gate per block."""
 
 
-class ShuffleNetSpec(Spec):
+class ShuffleNetSpec(ScalableSpec):
     """Single Path One-Shot's ShuffleNetV2 blocks: a choice of four in each of 20 blocks."""
 
+    width_field: ClassVar[str] = "stage_channels"
     name: Literal["shufflenet"] = "shufflenet"
     stage_blocks: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(
         default=(4, 4, 8, 4), min_length=1, max_length=8, description="blocks of each stage"

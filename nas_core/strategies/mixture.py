@@ -24,8 +24,9 @@ from nas_core.strategies.base import SearchTask
 from nas_core.strategies.budget import expected_macs, reference_macs
 from nas_core.strategies.parts import DifferentiableSpec
 from nas_core.strategies.progressive import SKIP, Stage
-from nas_core.strategies.regularisation import Drops, Regularisation, cutout
+from nas_core.strategies.regularisation import Drops, Regularisation
 from nas_core.strategies.second_order import second_order_gradient
+from nas_core.training.augmentation import cutout
 from nas_core.training.batches import Batch
 from nas_core.training.loop import Averages, Step, Trainee
 
@@ -92,7 +93,8 @@ class Mixture(Trainee):
         chance = Regularisation.ramp(settings.regularisation.cutout, self._epoch, settings.epochs)
         if chance > 0:
             draws = self._generator("cutout", self._steps)
-            images = cutout(images, chance, settings.regularisation.cutout_side, draws)
+            side = round(settings.regularisation.cutout_side * min(images.shape[2:]))
+            images = cutout(images, chance, side, draws)
         with torch.no_grad():
             mixture = self.alpha.mixture()
         moved = settings.perturbation.moved(

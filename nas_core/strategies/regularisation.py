@@ -9,7 +9,6 @@ arXiv:1904.12760, section 3.3.
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -74,33 +73,3 @@ class Drops:
         """Zeros with a chance, the rest scaled so that the mean stays."""
         kept = torch.rand(shape, generator=self._generator) >= chance
         return x * (kept.to(x) / (1 - chance))
-
-
-def cutout(
-    images: Float[Tensor, "batch channels height width"], chance: float, side: float, generator: torch.Generator
-) -> Float[Tensor, "batch channels height width"]:
-    """Images of which some lose a square around a random pixel; zeros, which is the mean of normalised images.
-
-    Args:
-        images: Normalised images.
-        chance: Of each image to lose a square.
-        side: Of the square, as a share of the image's; parts outside the image are lost.
-        generator: Source of the draws.
-
-    Source:
-        DeVries and Taylor, arXiv:1708.04552.
-    """
-    count, _, height, width = images.shape
-    inside = (torch.rand((count, 1, 1, 1), generator=generator) < chance) & _band(count, height, side, generator)[
-        :, None, :, None
-    ]
-    inside = inside & _band(count, width, side, generator)[:, None, None, :]
-    return images.masked_fill(inside.to(images.device), 0.0)
-
-
-def _band(count: int, size: int, side: float, generator: torch.Generator) -> Tensor:
-    """Per image, which of `size` lines lie in a square around a random one."""
-    length = round(side * size)
-    first = torch.randint(size, (count, 1), generator=generator) - length // 2
-    lines = torch.arange(size)
-    return (lines >= first) & (lines < first + length)

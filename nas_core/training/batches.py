@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nas_core.teachers.teacher import Teacher
+from nas_core.training.augmentation import Augmentation, cutout, scaled_crop
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,20 @@ class SyntheticBatches:
         canvases: The synthetic images, at least as large as the teacher's input.
         teacher: Labels every window; its device is where batches are made.
         batch_size: Images per batch, >= 2; a last, smaller batch is left out of shuffled epochs.
+        augmentation: How the images of shuffled epochs vary beyond windows and flips; teacher and student see the same.
     """
 
     def __init__(
-        self, canvases: UInt8[Tensor, "images channels height width"], teacher: Teacher, batch_size: int
+        self,
+        canvases: UInt8[Tensor, "images channels height width"],
+        teacher: Teacher,
+        batch_size: int,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.canvases = canvases
         self.teacher = teacher
         self.batch_size = min(batch_size, len(canvases))
+        self.augmentation = augmentation or Augmentation()
 
     def __len__(self) -> int:
         """Batches in one shuffled epoch."""
@@ -41,8 +48,9 @@ class SyntheticBatches:
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         """One pass in random order: per image its own random window and, where the class allows, a fair flip."""
         order = torch.randperm(len(self.canvases), generator=generator)
+        cut = self._windows if self.augmentation.crop_scale is None else self._scaled_crops
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield self._labelled(self._windows(order[start : start + self.batch_size], generator))
+            yield self._labelled(cut(order[start : start + self.batch_size], generator), generator)
 
     def fixed(self) -> Iterator[Batch]:
         """One pass in stored order over central windows, the last batch included."""
@@ -74,6 +82,21 @@ class SyntheticBatches:
         rows = torch.arange(height).reshape(1, 1, height, 1)
         return self.canvases[indices.reshape(-1, 1, 1, 1), channels, rows + tops, columns + lefts]
 
-    def _labelled(self, images: UInt8[Tensor, "batch channels height width"]) -> Batch:
+    def _scaled_crops(
+        self, indices: Tensor, generator: torch.Generator
+    ) -> UInt8[Tensor, "batch channels height width"]:
+        """The images at `indices`: of each a part of its own size, scaled to the input's, flipped by its own coin."""
+        _, height, width = self.teacher.input_shape
+        smallest = self.augmentation.crop_scale or 1.0
+        crops = [scaled_crop(self.canvases[i], (height, width), smallest, generator) for i in indices.tolist()]
+        flips = torch.randint(2, (len(indices),), generator=generator).bool() & self.teacher.flip_invariant
+        return torch.stack([crop.flip(2) if flip else crop for crop, flip in zip(crops, flips, strict=True)])
+
+    def _labelled(
+        self, images: UInt8[Tensor, "batch channels height width"], generator: torch.Generator | None = None
+    ) -> Batch:
+        """Normalised and labelled; with a generator, each image first loses the square of the augmentation."""
         normalised = self.teacher.normalise(images.to(self.teacher.device))
+        if generator is not None and self.augmentation.cutout:
+            normalised = cutout(normalised, 1.0, self.augmentation.cutout, generator)
         return Batch(normalised, self.teacher.logits(normalised))

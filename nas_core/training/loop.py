@@ -60,7 +60,7 @@ class Step:
 class Trainee:
     """A network in training. This one is run as it is; a strategy overrides what it needs.
 
-    Per epoch the loop calls `start_epoch`, for every batch `before_step` and `loss`, then `end_epoch`.
+    Per epoch the loop calls `start_epoch`, for every batch `before_step`, `loss` and `after_step`, then `end_epoch`.
 
     Args:
         network: Its parameters are the weights that the loop updates; on the device of the batches.
@@ -88,6 +88,9 @@ class Trainee:
         """What a step minimises, and the logits; as it stands, the objective of `forward`."""
         logits = self.forward(batch.images)
         return objective(logits, batch.teacher_logits), logits
+
+    def after_step(self) -> None:
+        """See the weights that a step has moved."""
 
     def end_epoch(self, record: dict[str, Any], /) -> None:
         """See an epoch's record, which may be added to."""
@@ -234,6 +237,7 @@ def _train_epoch(
             averages.add(loss, logits, batch.teacher_logits)
         clip_grad_norm_(weights, recipe.gradient_clip)
         optimiser.step()
+        trainee.after_step()
         if position % STEPS_BETWEEN_READINGS == 0:
             figures = averages.read()
         progress(done + 1, recipe.epochs * len(batches), figures)

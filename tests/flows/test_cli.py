@@ -51,6 +51,11 @@ BAD_SETTINGS = {
     "evaluation.held_out=0.999": "too few",
     "name=Not A Name": "name is 'Not A Name'",
     "teacher.mean=[0.5, 0.5]": "mean",
+    "retrain=darts": "'nasbench201' have no paths that could be dropped; set retrain.drop_path to 0",
+    "retrain=fancy": "retrain",
+    "retrain.style=fancy": "retrain.style is 'fancy'",
+    "retrain.cutout=8": "can take all of an image of 8 x 8 pixels",
+    "retrain.width=100": "retrain.width is 100",
     "seed": "is not of the form key=value",
     "seed.deep=1": "'seed' is a single value",
 }

@@ -12,6 +12,7 @@ from prefect.logging import disable_run_logger
 from flows.config_file import read_config
 from storage.manifests import Manifest
 from tasks.evaluation import evaluate_student
+from tasks.latency import measure_latency
 from tasks.report import write_report
 from tasks.retrain import retrain_architecture
 from tasks.run import Run, locked, open_run
@@ -49,8 +50,9 @@ def perform(run: Run) -> dict[str, Manifest]:
         found = piece(search_architecture, dataset)
         model = piece(retrain_architecture, dataset, found)
         judgement = piece(evaluate_student, dataset, model)
-        report = piece(write_report, [dataset, found, model, judgement], shard_rounds)
-    return {m.piece: m for m in [*images.values(), dataset, found, model, judgement, report]}
+        latency = piece(measure_latency, model)
+        report = piece(write_report, [dataset, found, model, judgement, latency], shard_rounds)
+    return {m.piece: m for m in [*images.values(), dataset, found, model, judgement, latency, report]}
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,35 @@ def test_an_export_counts_its_images(finished: Run, monkeypatch, capsys, tmp_pat
     code, _, error = command(monkeypatch, capsys, "export-dataset", finished.directory, out, "--format", "tfrecord")
     assert code == 2
     assert "--format tfrecord is unknown; choose from imagefolder, webdataset" in error
+
+
+def test_every_figure_of_the_report_lies_beside_it_and_belongs_to_the_run(finished: Run):
+    stems = {path.stem for path in finished.layout.figures.iterdir()}
+    assert {"images", "teacher-sees", "label-affinity", "synthesis-losses", "search-curve", "retraining"} <= stems
+    assert {path.name for path in finished.layout.figures.iterdir()} == {
+        f"{stem}.{form}" for stem in stems for form in ("png", "svg", "csv")
+    }
+    manifest = json.loads(finished.layout.manifest("report").read_text())
+    assert "figures/images.csv" in manifest["files"]
+
+
+def test_compare_sets_runs_side_by_side(damageable: Run, finished: Run, monkeypatch, capsys, tmp_path):
+    page = tmp_path / "both.html"
+    command(monkeypatch, capsys, "compare", finished.directory, damageable.directory, "--output", str(page))
+    labels = ["/".join(Path(run.directory).parts[-2:]) for run in (finished, damageable)]
+    assert all(label in page.read_text() for label in labels)
+    assert "None: the runs have the same config." in page.read_text()
+    assert (tmp_path / "both-figures" / "accuracy-macs.csv").exists()
+
+
+def test_compare_refuses_what_cannot_be_compared(damageable: Run, finished: Run, monkeypatch, capsys, tmp_path):
+    def complaint(*directories: str) -> str:
+        code, _, error = command(monkeypatch, capsys, "compare", *directories, "--output", str(tmp_path / "c.html"))
+        assert code == 2
+        return error
+
+    assert "at least two" in complaint(finished.directory)
+    assert "given twice" in complaint(finished.directory, finished.directory)
+    damageable.layout.results.unlink()
+    assert "is not finished" in complaint(finished.directory, damageable.directory)
+    assert not (tmp_path / "c.html").exists()

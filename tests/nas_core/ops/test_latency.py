@@ -1,10 +1,13 @@
-"""Latency tables add up, and travel as JSON."""
+"""Forward passes are timed; latency tables add up, and travel as JSON."""
+
+import math
 
 import pytest
 import torch
+from torch import nn
 
 from nas_core.errors import InputError
-from nas_core.ops.latency import LatencyTable, key, measure_latency
+from nas_core.ops.latency import LatencyTable, key, measure_latency, median_milliseconds, processor_name
 from nas_core.search_spaces.proxyless import ProxylessSpace
 
 
@@ -49,3 +52,30 @@ def test_a_table_for_other_images_is_refused(space):
 def test_what_is_no_table_is_refused(text):
     with pytest.raises(InputError, match="no latency table"):
         LatencyTable.from_json(text)
+
+
+class Counting(nn.Module):
+    """Counts its passes and the images in them."""
+
+    def __init__(self):
+        super().__init__()
+        self.passes = []
+
+    def forward(self, x):
+        assert not self.training
+        self.passes.append(len(x))
+        return x
+
+
+@pytest.mark.parametrize(("seconds", "passes"), [(math.inf, 2 + 3), (0.0, 2)])
+def test_passes_are_repeated_after_a_warm_up_until_time_is_up(seconds, passes):
+    """Without any time there is one pass that does not count and one that does."""
+    module = Counting().train()
+    device = torch.device("cpu")
+    time = median_milliseconds(module, (1, 2, 2), device, batch_size=4, warm_up=2, repetitions=3, seconds=seconds)
+    assert module.passes == [4] * passes
+    assert time > 0
+
+
+def test_the_processor_has_a_name():
+    assert processor_name(torch.device("cpu")) != ""

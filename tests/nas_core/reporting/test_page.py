@@ -6,7 +6,8 @@ import html.parser
 import pytest
 import torch
 
-from nas_core.reporting.page import render
+from nas_core.reporting.page import render, report_sections
+from nas_core.reporting.picture import figure_files
 from nas_core.reporting.records import RunRecords
 from nas_core.reporting.summary import summary_lines
 from nas_core.search_spaces.base import Architecture, Slot
@@ -15,6 +16,7 @@ RESULTS = {
     "teacher": {"top1": 0.9342, "fingerprint": "f00d" * 16, "classes": 2},
     "student": {"top1": 0.8817, "agreement": 0.9312, "macs": 12_345_678, "params": 412_330},
     "search": {"architecture": "|conv~0|", "strategy": "spos", "space": "cells"},
+    "retrain": {"style": "darts", "epochs": 600, "width": 2.25, "cells": 20},
     "synthesis": {
         "images": 1280,
         "rounds": 2,
@@ -43,7 +45,13 @@ RESULTS = {
     "versions": {"dfnas": "0.1.0", "python": "3.11.9"},
     "evaluation": {"images": 10_000, "source": "torchvision CIFAR10, test split"},
     "device": "cpu",
+    "latency": None,
     "digests": {"dataset": "aa", "search": "bb", "model": "cc"},
+}
+TIMED = RESULTS | {
+    "teacher": RESULTS["teacher"] | {"latency_ms": 2.345, "batch_latency_ms": 1234.5},
+    "student": RESULTS["student"] | {"latency_ms": 0.5234, "batch_latency_ms": 12.3},
+    "latency": {"batch_size": 32, "device": "cpu", "processor": "Abacus 9000", "threads": 2},
 }
 DATA_FREE = RESULTS | {
     "teacher": RESULTS["teacher"] | {"top1": None},
@@ -60,6 +68,7 @@ def make_records(classes=2, **parts):
             "class_names": [f"class {i}" for i in range(classes)],
             "shown_classes": list(range(min(classes, 12))),
             "image_grid": torch.zeros(1, min(classes, 12), 1, 1, 2, 2, dtype=torch.uint8),
+            "image_counts": torch.full((1, classes), 7),
             "target_prediction": torch.full((classes, classes), 0.2 / classes) + 0.8 * torch.eye(classes),
             "class_affinity": torch.full((classes, classes), 0.3 / classes) + 0.7 * torch.eye(classes),
             "synthesis_history": [],
@@ -75,6 +84,7 @@ EVERYTHING = {
     "learning_history": [{"step": 0, "total": 1.0}],
     "search_training": [{"epoch": 0, "loss": 1.0}],
     "search_candidates": [{"architecture": "|conv~0|", "macs": 3, "score": 0.5, "generation": 0}],
+    "anytime": [{"generation": 0, "true_accuracy": 93.1}, {"generation": 1, "true_accuracy": 94.0}],
     "retrain_history": [{"epoch": 0, "loss": 1.0, "learning_rate": 0.1, "agreement": 0.5}],
 }
 
@@ -123,7 +133,7 @@ def test_the_page_opens_with_the_answer(full):
 
 
 def test_every_part_has_its_pictures(full):
-    assert full.tags.count("img") == 2 + 2 + 2 + 1 + 2
+    assert full.tags.count("img") == 3 + 2 + 3 + 1 + 2
 
 
 def test_without_real_data_there_is_no_top1(bare):
@@ -133,7 +143,7 @@ def test_without_real_data_there_is_no_top1(bare):
 
 
 def test_parts_without_records_are_left_out(bare):
-    assert bare.tags.count("img") == 3, "images, heat map and architecture"
+    assert bare.tags.count("img") == 4, "images, two heat maps and architecture"
     assert "Training" not in bare.text
     assert "Search" not in bare.text
 
@@ -149,6 +159,7 @@ def test_the_page_loads_nothing(full, bare):
 
 def test_provenance_says_what_real_images_were_for(full):
     assert "only for the final evaluation: 10,000 (torchvision CIFAR10, test split)" in full.words()
+    assert "600 epochs, style darts, 2.25 times the channels of the search, 20 cells" in full.words()
     for value in ("f00d" * 16, "1,280 in 2 rounds", "dfnas 0.1.0, python 3.11.9"):
         assert value in full.words()
 
@@ -193,11 +204,12 @@ def test_classes_without_images_are_left_out_of_the_heat_map():
     assert "mean probability of 90.0%. Shown are 2 of 3 classes." in words
 
 
-def test_a_space_without_a_cell_lists_its_choices():
+def test_a_space_of_blocks_draws_them_in_a_row():
     records = make_records(slots=[Slot("layer 3", ("conv", "pool"))], architecture=Architecture(("pool",), "[1]"))
-    reader = Reader(render(records))
-    assert "layer 3 pool" in reader.words()
-    assert reader.tags.count("img") == 2
+    [blocks] = next(s for s in report_sections(records) if s.anchor == "architecture").pictures
+    assert "layer 3 pool" in blocks.alt
+    assert blocks.rows == [{"place": "layer 3", "operation": "pool"}]
+    assert [text.get_text() for text in blocks.figure.axes[0].texts] == ["layer 3", "pool"]
 
 
 def test_every_kind_of_cell_has_its_graph():
@@ -205,7 +217,7 @@ def test_every_kind_of_cell_has_its_graph():
     architecture = Architecture(("conv", "pool", "pool", "pool"), "Genotype(...)")
     reader = Reader(render(make_records(slots=slots, architecture=architecture)))
     assert "The reduce cell: nodes 0 and 1 are the outputs of the two cells before" in reader.words()
-    assert reader.tags.count("img") == 2 + 2
+    assert reader.tags.count("img") == 3 + 2
 
 
 def test_a_space_whose_slots_take_several_lists_them():
@@ -216,7 +228,28 @@ def test_a_space_whose_slots_take_several_lists_them():
 
 def test_a_strategy_without_candidates_shows_its_own_curve_and_weights():
     curve = [{"epoch": epoch, "validation_loss": 1.0, "gates": [[0.5, 0.5]]} for epoch in range(2)]
-    assert Reader(render(make_records(search_curve=curve))).tags.count("img") == 3 + 2
+    assert Reader(render(make_records(search_curve=curve))).tags.count("img") == 4 + 2
+
+
+def test_the_hessian_has_a_figure_of_its_own():
+    curve = [
+        {"epoch": e, "validation_loss": 1.0} | ({"largest_eigenvalue": 2.0 + e} if e % 2 else {}) for e in range(4)
+    ]
+    search = next(s for s in report_sections(make_records(search_curve=curve)) if s.anchor == "search")
+    assert [picture.name for picture in search.pictures] == ["search-curve", "hessian"]
+    hessian = search.pictures[1]
+    assert [(row["x"], row["y"]) for row in hessian.rows] == [(1.0, 3.0), (3.0, 5.0)]
+
+
+def test_every_figure_is_saved_in_three_forms_with_its_numbers():
+    files = figure_files(report_sections(make_records(**EVERYTHING)))
+    stems = {name.partition(".")[0] for name in files}
+    assert {"images", "teacher-sees", "label-affinity", "search-pareto", "retraining", "cell"} <= stems
+    assert set(files) == {f"{stem}.{form}" for stem in stems for form in ("png", "svg", "csv")}
+    assert all(files[f"{stem}.png"].startswith(b"\x89PNG") for stem in stems)
+    assert files["images.csv"] == b"round,class,images\n0,class 0,7\n0,class 1,7\n"
+    assert files["search-pareto.csv"] == b"architecture,macs,score,generation\n|conv~0|,3,0.5,0\n"
+    assert files["cell.csv"] == b"from,to,operation\n0,1,conv\n"
 
 
 def test_equal_records_give_equal_pages():
@@ -234,6 +267,18 @@ def test_summary_sets_teacher_beside_student():
         "architecture: |conv~0|",
         "wall time: 2 min 0 s",
     ]
+
+
+def test_latency_is_part_of_the_answer_and_says_where_it_was_measured():
+    words = Reader(render(make_records(results=TIMED))).words()
+    assert "for one image on this machine 0.523 ms" in words
+    assert "latency, 1 image 2.35 ms 0.523 ms" in words
+    assert "latency, 32 images 1.23 s 12.3 ms" in words
+    assert "latency measured on Abacus 9000 (cpu, 2 threads), median of forward passes in float32" in words
+
+
+def test_a_run_without_latency_says_nothing_of_it(full):
+    assert "latency" not in full.words()
 
 
 def test_summary_without_real_data_has_dashes():

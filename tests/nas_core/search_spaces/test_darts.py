@@ -194,23 +194,24 @@ def test_factorized_reduce_sees_even_and_odd_pixels():
     assert layer(x)[0].tolist() == [[[0, 2], [8, 10]], [[5, 7], [13, 15]]]
 
 
-def test_auxiliary_classifier_learns_in_training_alone():
-    """Its 2 x 2 map after pooling is the reference code's at 32 x 32 pixels, its cost none of the network's."""
-    plain, space = make(4, 3), make(4, 3, auxiliary_weight=0.4)
+def test_the_auxiliary_classifier_is_no_part_of_the_network():
+    """Its 2 x 2 map after pooling is the reference code's at 32 x 32 pixels."""
+    space = make(4, 3)
     architecture = space.parse(V2)
     network = space.network(architecture)
-    logits, auxiliary = network.with_auxiliary(torch.rand(2, 3, 32, 32))
-    assert logits.shape == auxiliary.shape == (2, 10)
-    assert count_macs(network, (3, 32, 32)) == plain.macs(plain.choices(architecture))
-    head = 64 * 128 + 2 * 128 + 128 * 768 * 4 + 2 * 768 + 768 * 10 + 10
-    assert count_parameters(network) - count_parameters(plain.network(architecture)) == head
+    logits, features = network.with_features(torch.rand(2, 3, 32, 32))
+    head = network.auxiliary_classifier()
+    assert logits.shape == head(features).shape == (2, 10)
+    assert count_parameters(head) == 64 * 128 + 2 * 128 + 128 * 768 * 4 + 2 * 768 + 768 * 10 + 10
+    assert count_macs(network, (3, 32, 32)) == space.macs(space.choices(architecture))
 
 
-@pytest.mark.parametrize(("side", "stem"), [(28, "cifar"), (128, "imagenet")])
-def test_images_too_small_for_the_auxiliary_classifier_are_refused(side, stem):
-    with pytest.raises(InputError, match="auxiliary"):
-        make(4, 8, auxiliary_weight=0.4, input_shape=(3, side, side), stem=stem)
-    assert make(4, 8, input_shape=(3, side, side), stem=stem).size > 0
+@pytest.mark.parametrize(("smallest", "stem"), [(29, "cifar"), (193, "imagenet")])
+def test_images_too_small_for_the_auxiliary_classifier_are_refused(smallest, stem):
+    make(4, 8, input_shape=(3, smallest, smallest), stem=stem).check_auxiliary()
+    space = make(4, 8, input_shape=(3, smallest - 1, smallest), stem=stem)
+    with pytest.raises(InputError, match=rf"at least {smallest} x {smallest}.*retrain.auxiliary_weight"):
+        space.check_auxiliary()
 
 
 def test_imagenet_stem_takes_an_eighth():

@@ -30,6 +30,20 @@ def test_an_architecture_finds_its_accuracy(write, space):
     assert table.of(space.parse(SKIPS)) == 15.61
 
 
+def test_anytime_accuracy_follows_the_course_of_a_search(write):
+    """What the table does not hold is left out."""
+    table = AccuracyTable.read(write(f"arch,top1\n{SKIPS},54.30\n"), "top1")
+    other = SKIPS.replace("skip_connect~2", "none~2")
+    curve = [{"epoch": 0, "architecture": other, "loss": 1.0}, {"epoch": 1, "architecture": SKIPS}]
+    assert table.along(curve) == [{"epoch": 1, "true_accuracy": 54.3}]
+
+
+def test_a_table_of_another_space_is_refused_with_an_example(write, space):
+    AccuracyTable.read(write(f"arch,top1\n?,1\n{SKIPS},54.30\n"), "top1").check_covers(space)
+    with pytest.raises(InputError, match=r"holds no architecture of nasbench201, which writes them like '\|"):
+        AccuracyTable.read(write("arch,top1\n2,1\n"), "top1").check_covers(space)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

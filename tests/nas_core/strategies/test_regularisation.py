@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nas_core.ops.mixed import MixedOperation
-from nas_core.strategies.regularisation import Drops, Regularisation, cutout
+from nas_core.strategies.regularisation import Drops, Regularisation
 
 
 def draws(seed: int = 0) -> torch.Generator:
@@ -44,12 +44,3 @@ def test_nothing_is_lost_in_eval_mode_or_when_off():
     assert torch.equal(mixed.eval()(x, 0), x)
     drops.off()
     assert torch.equal(mixed.train()(x, 0), x)
-
-
-def test_cutout_takes_one_square_from_the_images_it_hits():
-    """Side 4 of 8; a square around an inner pixel is whole, so that the largest loss is 16 pixels."""
-    images = torch.ones(400, 3, 8, 8)
-    lost = (cutout(images, 0.5, 0.5, draws()) == 0).sum(dim=(1, 2, 3)) / 3
-    assert float(lost.max()) == 16
-    assert float((lost > 0).float().mean()) == pytest.approx(0.5, abs=4 * 0.5 / 20)
-    assert torch.equal(cutout(images, 0.0, 0.5, draws()), images)

@@ -15,6 +15,7 @@ from nas_core.training.distillation import distillation_loss
 from nas_core.training.loop import Trainee, train
 from nas_core.training.recipe import Recipe
 from nas_core.training.retraining import retrain
+from nas_core.training.styles import RetrainConfig
 
 OBJECTIVE = functools.partial(distillation_loss, temperature=2.0)
 
@@ -118,18 +119,18 @@ def test_a_finished_run_is_not_trained_further(make_batches):
 def test_retraining_approaches_the_teacher(make_batches):
     batches = make_batches(96, 16)
     network = student()
-    recipe = Recipe(epochs=12, warmup_epochs=1, learning_rate=0.1, weight_decay=0.0)
-    records = retrain(network, batches, recipe, 2.0, 0, Checkpoint())
+    config = RetrainConfig(epochs=12, warmup_epochs=1, learning_rate=0.1, weight_decay=0.0, temperature=2.0)
+    records = retrain(network, batches, config, 0, Checkpoint())
     assert records[-1]["loss"] < 0.5 * records[0]["loss"]
     assert records[-1]["agreement"] > records[0]["agreement"]
     assert not network.training
 
 
 def test_retraining_starts_from_weights_of_the_seed(make_batches):
-    batches, recipe = make_batches(16, 8), Recipe(epochs=1, warmup_epochs=0)
+    batches, config = make_batches(16, 8), RetrainConfig(epochs=1, warmup_epochs=0)
     networks = [student(1), student(2)]
     for network in networks:
-        retrain(network, batches, recipe, 2.0, 0, Checkpoint())
+        retrain(network, batches, config, 0, Checkpoint())
     assert same_bytes(networks[0].state_dict(), networks[1].state_dict())
 
 

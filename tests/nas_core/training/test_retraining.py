@@ -1,4 +1,4 @@
-"""Retraining of a network with parts that act in training alone."""
+"""Retraining: parts that act in training alone, averaged weights, and what a network does not have."""
 
 import copy
 
@@ -6,52 +6,123 @@ import pytest
 import torch
 
 from nas_core.checkpoint import Checkpoint
+from nas_core.errors import InputError
 from nas_core.ops.initialisation import initialise
 from nas_core.ops.stochastic import DropPath
-from nas_core.search_spaces.darts import DartsNetwork, DartsSpace
+from nas_core.search_spaces.darts import DartsSpace
+from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
-from nas_core.training.recipe import Recipe
-from nas_core.training.retraining import Student, retrain
+from nas_core.training.retraining import Student, check_retraining, retrain
+from nas_core.training.styles import STYLES, RetrainConfig
+
+SHORT = {"warmup_epochs": 0, "precision": "float32"}
 
 
-def make_network(drop_path: float = 0.2, auxiliary_weight: float = 0.0, side: int = 8) -> DartsNetwork:
-    space = DartsSpace(
-        network_channels=2,
-        network_cells=3,
-        drop_path=drop_path,
-        auxiliary_weight=auxiliary_weight,
-        input_shape=(3, side, side),
-        num_classes=4,
-    )
+def make_space(side: int = 8) -> DartsSpace:
+    return DartsSpace(network_channels=2, network_cells=3, input_shape=(3, side, side), num_classes=4)
+
+
+def make_network(side: int = 8):
+    space = make_space(side)
     return space.network(space.architecture(space.sample(generator(0, "toy"))))
+
+
+def equal(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs)
 
 
 def test_dropped_paths_ramp_up_linearly():
     network = make_network()
-    student = Student(network, epochs=10)
+    student = Student(network, RetrainConfig(epochs=10, drop_path=0.2))
     student.start_epoch(5)
     rates = [part.rate for part in network.modules() if isinstance(part, DropPath)]
     assert rates == [pytest.approx(0.1)] * 3
 
 
 def test_the_second_classifier_adds_its_weighted_loss(make_batches):
-    network = make_network(auxiliary_weight=0.4, side=32)
-    initialise(network, generator(0, "weights"))
+    network = make_network(side=32)
+    student = Student(network, RetrainConfig(auxiliary_weight=0.4))
+    initialise(student.network, generator(0, "weights"))
     batch = next(make_batches(4, 4).fixed())
     images = torch.rand(4, 3, 32, 32, generator=generator(0, "images"))
     batch = type(batch)(images, batch.teacher_logits)
-    loss, logits = Student(network, epochs=1).loss(batch, lambda student, _: student[:, 0].mean())
-    expected, auxiliary = network.with_auxiliary(images)
+    loss, logits = student.loss(batch, lambda student, _: student[:, 0].mean())
+    expected, features = network.with_features(images)
+    auxiliary = student.network.auxiliary(features)
     torch.testing.assert_close(logits, expected)
     torch.testing.assert_close(loss, expected[:, 0].mean() + 0.4 * auxiliary[:, 0].mean())
 
 
-def test_an_interrupted_retraining_drops_the_same_paths(make_batches):
-    recipe, batches = Recipe(epochs=3, warmup_epochs=0), make_batches(16, 8)
+def test_the_second_classifier_leaves_the_first_weights_as_they_are():
+    plain, both = (Student(make_network(32), RetrainConfig(auxiliary_weight=weight)) for weight in (0.0, 0.4))
+    for student in (plain, both):
+        initialise(student.network, generator(0, "weights"))
+    assert equal(plain.network.network, both.network.network)
+
+
+@pytest.mark.parametrize("settings", [{"drop_path": 0.5}, {"average_decay": 0.9}, {"cutout": 4, "crop_scale": 0.2}])
+def test_an_interrupted_retraining_ends_with_the_same_bytes(make_batches, settings):
+    config = RetrainConfig(epochs=3, **SHORT, **settings)
+    batches = make_batches(16, 8)
+    batches.augmentation = config.augmentation
     states = []
-    whole = make_network(drop_path=0.5)
-    retrain(whole, batches, recipe, 2.0, 0, Checkpoint(None, lambda state: states.append(copy.deepcopy(state))))
-    resumed = make_network(drop_path=0.5)
-    retrain(resumed, batches, recipe, 2.0, 0, Checkpoint(states[0], lambda _: None))
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    whole = make_network()
+    retrain(whole, batches, config, 0, Checkpoint(None, lambda state: states.append(copy.deepcopy(state))))
+    resumed = make_network()
+    retrain(resumed, batches, config, 0, Checkpoint(states[0], lambda _: None))
+    assert equal(whole, resumed)
+
+
+def test_the_average_of_the_weights_is_the_result(make_batches):
+    """After steps 1 and 2 it is w1, then 2/11 w1 + 9/11 w2: its warm-up is slower than a decay of 0.9."""
+    batches, snapshots = make_batches(16, 8), []
+    config = RetrainConfig(epochs=1, average_decay=0.9, **SHORT)
+
+    class Watched(Student):
+        def after_step(self):
+            super().after_step()
+            snapshots.append(copy.deepcopy(network.state_dict()))
+
+    network = make_network()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("nas_core.training.retraining.Student", Watched)
+        retrain(network, batches, config, 0, Checkpoint())
+    assert len(snapshots) == 2
+    for name, averaged in network.state_dict().items():
+        if averaged.is_floating_point():
+            torch.testing.assert_close(averaged, 2 / 11 * snapshots[0][name] + 9 / 11 * snapshots[1][name])
+
+
+def test_what_a_network_does_not_have_is_left_out(make_batches):
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4))
+    config = RetrainConfig(epochs=1, drop_path=0.3, auxiliary_weight=0.4, **SHORT)
+    records = retrain(network, make_batches(8, 8), config, 0, Checkpoint())
+    assert [record["epoch"] for record in records] == [0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"drop_path": 0.2}, "'nasbench201' have no paths"),
+        ({"auxiliary_weight": 0.4}, "'nasbench201' have no place for an auxiliary classifier"),
+        ({"cutout": 8}, "retrain.cutout = 8 can take all of an image of 8 x 8 pixels; set it to 4 or less"),
+    ],
+)
+def test_what_a_space_does_not_have_is_refused(settings, sentence):
+    space = NasBench201(2, 1, input_shape=(3, 8, 8), num_classes=4)
+    with pytest.raises(InputError, match=sentence):
+        check_retraining(space, RetrainConfig(**settings))
+
+
+def test_every_style_fits_a_space():
+    check_retraining(make_space(32), RetrainConfig.model_validate("darts"))
+    check_retraining(NasBench201(2, 1, input_shape=(3, 8, 8), num_classes=4), RetrainConfig.model_validate("mobile"))
+
+
+def test_a_style_is_overridden_by_what_is_given_and_survives_writing():
+    config = RetrainConfig.model_validate({"style": "darts", "epochs": 7})
+    assert (config.epochs, config.cutout, config.drop_path, config.auxiliary_weight) == (7, 16, 0.2, 0.4)
+    assert RetrainConfig.model_validate(config.model_dump(mode="json")) == config
+    assert RetrainConfig.model_validate("plain") == RetrainConfig()
+    assert STYLES["mobile"].items() <= RetrainConfig.model_validate("mobile").model_dump().items()

@@ -1,0 +1,91 @@
+"""What images lose or how they are cut before both teacher and student see them."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+# Width over height of a scaled crop, as in torchvision's RandomResizedCrop.
+ASPECT_RATIOS = (3 / 4, 4 / 3)
+ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images vary from epoch to epoch, beside the random window and the flip.
+
+    Attributes:
+        crop_scale: Smallest share of a canvas that a crop may have, which is then scaled to the input's size, in
+            (0, 1]; None: windows of the input's size, not scaled.
+        cutout: Side of the square that every image loses, in pixels; 0: none.
+    """
+
+    crop_scale: float | None = None
+    cutout: int = 0
+
+
+def scaled_crop(
+    canvas: UInt8[Tensor, "channels canvas_height canvas_width"],
+    size: tuple[int, int],
+    smallest: float,
+    generator: torch.Generator,
+) -> UInt8[Tensor, "channels height width"]:
+    """A random part of a canvas of random size and shape, scaled to `size` = (height, width).
+
+    Args:
+        canvas: The image.
+        size: Of the result, in pixels.
+        smallest: Share of the canvas's area that the part has at least; the share is uniform up to 1.
+        generator: Source of the draws. torchvision's own transform draws from the global one.
+
+    Source:
+        Szegedy et al., arXiv:1409.4842, section 6; the drawing of torchvision's RandomResizedCrop.
+    """
+    _, height, width = canvas.shape
+    for _ in range(ATTEMPTS):
+        share, log_ratio = torch.rand(2, generator=generator).tolist()
+        area = (smallest + share * (1 - smallest)) * height * width
+        low, high = map(math.log, ASPECT_RATIOS)
+        ratio = math.exp(low + log_ratio * (high - low))
+        part = (round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio)))
+        if 0 < part[0] <= height and 0 < part[1] <= width:
+            break
+    else:
+        part = (height, width)
+    top, left = (
+        int(torch.randint(whole - side + 1, (), generator=generator))
+        for whole, side in zip((height, width), part, strict=True)
+    )
+    return transforms.resized_crop(canvas, top, left, *part, list(size), antialias=True)
+
+
+def cutout(
+    images: Float[Tensor, "batch channels height width"], chance: float, side: int, generator: torch.Generator
+) -> Float[Tensor, "batch channels height width"]:
+    """Images of which some lose a square around a random pixel; zeros, which is the mean of normalised images.
+
+    Args:
+        images: Normalised images.
+        chance: Of each image to lose a square.
+        side: Of the square, in pixels; parts outside the image are lost.
+        generator: Source of the draws.
+
+    Source:
+        DeVries and Taylor, arXiv:1708.04552.
+    """
+    count, _, height, width = images.shape
+    inside = (torch.rand((count, 1, 1, 1), generator=generator) < chance) & _band(count, height, side, generator)[
+        :, None, :, None
+    ]
+    inside = inside & _band(count, width, side, generator)[:, None, None, :]
+    return images.masked_fill(inside.to(images.device), 0.0)
+
+
+def _band(count: int, size: int, side: int, generator: torch.Generator) -> Tensor:
+    """Per image, which of `size` lines lie in a square around a random one."""
+    first = torch.randint(size, (count, 1), generator=generator) - side // 2
+    lines = torch.arange(size)
+    return (lines >= first) & (lines < first + side)

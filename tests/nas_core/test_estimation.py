@@ -1,0 +1,89 @@
+"""An estimate measures the pace of real steps and multiplies it by what the config asks for."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.config_file import read_config
+from nas_core import estimation
+from nas_core.estimation import estimate, split_sizes
+from nas_core.memory import shard_bytes
+from nas_core.search_spaces import spaces
+from nas_core.teachers import teachers
+from nas_core.training.splits import split_images
+
+PROJECT = Path(__file__).parents[2]
+SMALL = [
+    f"teacher.weights={PROJECT / 'examples' / 'digits' / 'teacher.safetensors'}",
+    "synthesis.batch_size=8",
+    "search.space={name: nasbench201, channels: 2, cells: 1}",
+    "search.batch_size=8",
+    "search.max_macs=null",
+    "retrain.batch_size=8",
+]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch):
+    """A few steps are enough to see that they are measured."""
+    monkeypatch.setattr(estimation, "PATIENCE", 0.05)
+
+
+def estimate_of(*settings: str) -> estimation.Estimate:
+    config = read_config(PROJECT / "configs" / "digits.yaml", [*SMALL, *settings])
+    teacher = teachers.build(config.teacher)
+    space = spaces.build(config.search.space, input_shape=teacher.input_shape, num_classes=teacher.num_classes)
+    found = estimate(config, teacher, space)
+    assert found.memory > shard_bytes(teacher, config.synthesis)
+    return found
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "search.strategy.epochs=2",
+        "search.strategy={name: darts, epochs: 3}",
+        "search.strategy={name: random, architectures: 2, epochs: 2}",
+        "synthesis.engine={name: generator, steps: 40, warmup: 2, width: 4, latent: 8}",
+    ],
+)
+def test_every_stage_is_measured(setting: str):
+    found = estimate_of(setting)
+    assert set(found.seconds) == {"synthesis", "search", "retraining", "evaluation"}
+    assert all(seconds > 0 for seconds in found.seconds.values())
+    assert found.total == sum(found.seconds.values())
+
+
+def test_ten_times_the_images_take_ten_times_the_disk_beyond_what_is_fixed():
+    few, many = estimate_of("synthesis.shards=8"), estimate_of("synthesis.shards=80")
+    per_image = 10 * 10 + 2 * 4 * 10 + 8
+    assert many.disk - few.disk == 72 * 2 * 8 * per_image
+
+
+class Clock:
+    """Every look at it takes a hundredth of a second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        self.now += 0.01
+        return self.now
+
+
+def test_hundred_times_the_steps_take_hundred_times_as_long(monkeypatch: pytest.MonkeyPatch):
+    def synthesis_seconds(iterations: int) -> float:
+        monkeypatch.setattr(estimation, "time", Clock())
+        return estimate_of(
+            f"synthesis.engine.stages=[{{iterations: {iterations}}}]", "synthesis.labels.windows=1"
+        ).seconds["synthesis"]
+
+    assert synthesis_seconds(3000) == pytest.approx(100 * synthesis_seconds(30), rel=0.05)
+
+
+def test_images_are_counted_as_the_run_splits_them():
+    config = read_config(PROJECT / "configs" / "digits.yaml", SMALL)
+    split = split_images(
+        config.synthesis.images, config.evaluation.held_out, config.search.validation_fraction, config.seed
+    )
+    assert split_sizes(config) == (len(split.held_out), len(split.validation), len(split.train))

@@ -1,0 +1,54 @@
+"""Crops of many sizes, and squares that images lose; teacher and student see the same."""
+
+import pytest
+import torch
+
+from nas_core.seeding import generator
+from nas_core.training.augmentation import Augmentation, cutout, scaled_crop
+
+
+def draws(position: int = 0) -> torch.Generator:
+    return generator(0, "augmentation", position)
+
+
+def test_cutout_takes_one_square_from_the_images_it_hits():
+    """Side 4 of 8; a square around an inner pixel is whole, so that the largest loss is 16 pixels."""
+    images = torch.ones(400, 3, 8, 8)
+    lost = (cutout(images, 0.5, 4, draws()) == 0).sum(dim=(1, 2, 3)) / 3
+    assert float(lost.max()) == 16
+    assert float((lost > 0).float().mean()) == pytest.approx(0.5, abs=4 * 0.5 / 20)
+    assert torch.equal(cutout(images, 0.0, 4, draws()), images)
+
+
+def test_a_scaled_crop_of_everything_is_the_image_in_another_size():
+    canvas = torch.full((1, 8, 8), 7, dtype=torch.uint8)
+    canvas[:, :, 4:] = 9
+    # Shares of 1 leave only the whole canvas, or parts of it where no other shape fits.
+    crop = scaled_crop(canvas, (4, 4), 1.0, draws())
+    assert crop.shape == (1, 4, 4)
+    assert set(crop.unique().tolist()) <= {7, 8, 9}
+
+
+def test_scaled_crops_show_parts_of_many_sizes():
+    """A canvas whose pixels count columns: the range that a crop shows is the width that it was cut with."""
+    canvas = torch.arange(32, dtype=torch.uint8).expand(1, 32, 32).contiguous()
+    shown = [
+        int(crop.max()) - int(crop.min()) for i in range(40) for crop in [scaled_crop(canvas, (16, 16), 0.1, draws(i))]
+    ]
+    assert min(shown) < 16 < 24 < max(shown)
+
+
+def test_teacher_and_student_see_the_same_augmented_images(make_batches):
+    batches = make_batches(16, 8)
+    batches.augmentation = Augmentation(crop_scale=0.3, cutout=4)
+    batch = next(batches.epoch(draws()))
+    assert batch.images.shape == (8, 3, 8, 8)
+    assert ((batch.images == 0).sum(dim=(1, 2, 3)) >= 3 * 2 * 2).all(), "at least a quarter of a square in a corner"
+    torch.testing.assert_close(batch.teacher_logits, batches.teacher.logits(batch.images))
+
+
+def test_images_that_judge_are_not_augmented(make_batches):
+    plain, augmented = make_batches(8, 8), make_batches(8, 8)
+    augmented.augmentation = Augmentation(crop_scale=0.3, cutout=4)
+    assert torch.equal(next(plain.fixed()).images, next(augmented.fixed()).images)
+    assert torch.equal(next(plain.fresh(draws())).images, next(augmented.fresh(draws())).images)

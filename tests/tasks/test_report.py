@@ -1,0 +1,25 @@
+"""What the report adds to a finished run."""
+
+from pathlib import Path
+
+import pytest
+
+from nas_core.config import TableConfig
+from nas_core.errors import InputError
+from storage.files import read_json
+from tasks.report import rewrite_report
+from tasks.run import Run, preflight
+
+
+def test_a_table_of_true_accuracies_shows_in_the_report(damageable: Run, tmp_path: Path):
+    found = read_json(damageable.layout.search)["architecture"]
+    table = tmp_path / "table.csv"
+    table.write_text(f"arch,top1\n{found},91.5\n")
+    evaluation = damageable.config.evaluation.model_copy(update={"table": TableConfig(path=table, column="top1")})
+    config = damageable.config.model_copy(update={"evaluation": evaluation})
+    results = rewrite_report(damageable.model_copy(update={"config": config}))
+    assert results["search"]["true_accuracy"] == 91.5
+    assert "True accuracy by epoch" in damageable.layout.report.read_text()
+    table.write_text("arch,top1\nnothing,91.5\n")
+    with pytest.raises(InputError, match="holds no architecture of nasbench201"):
+        preflight(config)

@@ -1,0 +1,29 @@
+"""Scale transfer: what was searched small is retrained wider and deeper, and loads like any other student."""
+
+from prefect.logging import disable_run_logger
+
+from nas_core.ops.cost import count_parameters
+from nas_core.training.styles import RetrainConfig
+from storage.manifests import read_manifest
+from tasks.retrain import load_model, retrain_architecture
+from tasks.run import Run
+
+
+def test_a_student_may_be_wider_and_deeper_than_what_was_searched(damageable: Run):
+    small, before = load_model(damageable.directory)
+    settings = damageable.config.retrain.model_dump() | {"width": 2, "cells": 3, "average_decay": 0.99, "cutout": 2}
+    config = damageable.config.model_copy(update={"retrain": RetrainConfig.model_validate(settings)})
+    run = damageable.model_copy(update={"config": config})
+    upstream = [read_manifest(run.layout.manifest(name)) for name in ("dataset", "search")]
+    with disable_run_logger():
+        retrain_architecture.task.fn(run=run, upstream=upstream, position={})
+    large, about = load_model(run.directory)
+    assert about["architecture"] == before["architecture"]
+    assert about["space"] == before["space"] | {"channels": 4, "cells": 3}
+    assert count_parameters(large) > 4 * count_parameters(small)
+
+
+def test_defaults_keep_the_size_of_the_search(finished: Run):
+    _, about = load_model(finished.directory)
+    assert about["space"] == finished.config.search.space.model_dump(mode="json")
+    assert finished.config.retrain == RetrainConfig(epochs=1, warmup_epochs=0, batch_size=8)

@@ -44,6 +44,9 @@ from nas_core.teachers.reference import ReferenceSpec
 from nas_core.training.batches import SyntheticBatches
 from nas_core.training.retraining import retrain
 from nas_core.training.styles import RetrainConfig
+from storage.dataset import SyntheticImages
+from storage.files import read_json
+from storage.layout import RunLayout
 
 SHARD = {"pixels": 128, "generator": 256}
 STUDENT_BATCH = 128
@@ -59,6 +62,7 @@ ROWS = {
     "recursive": "and recursive labels, as in the paper: half of the images in each of two rounds, temperature 1",
     "ours": "our default labels: temperature 4, mean over 8 windows",
     "generator": "the generator engine with its defaults",
+    "run": "the images of a dfnas run (--run)",
     "real": "real training images: upper bound",
 }
 
@@ -87,7 +91,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, required=True, help="safetensors of a CIFAR ResNet-20")
     parser.add_argument("--images", type=Path, required=True, help="tar with {train,test}/<class>/<n>.jpg")
     parser.add_argument("--json", type=Path, required=True, help="where rows are kept; continued if it exists")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    made = [name for name in ROWS if name != "run"]
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=made)
+    parser.add_argument("--run", type=Path, help="directory of a dfnas run, for the row of that name")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--count", type=int, default=1024, help="images per data set, a multiple of 256")
     parser.add_argument("--minutes", type=float, help="wall time of synthesis per data set, instead of --count")
@@ -104,7 +110,7 @@ def measure(
     """Make one data set, judge it without data, train a student on it, judge that on real images."""
     started = time.monotonic()
     canvases, targets = make_set(name, seed, teacher, arguments)
-    synthesis_seconds = time.monotonic() - started
+    synthesis_seconds = time.monotonic() - started if name != "run" else seconds_of_run(arguments.run)
     sample = torch.randperm(len(canvases), generator=generator(seed, "benchmark.sample"))[:JUDGED]
     quality = dataset_quality(canvases[sample], targets[sample], teacher, generator(seed, "quality"))
     if arguments.grids:
@@ -128,6 +134,9 @@ def measure(
 def make_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespace) -> tuple[Canvases, Tensor]:
     """The images of a row, and the class probabilities that they were asked for."""
     count = arguments.count
+    if name == "run":
+        store = SyntheticImages(RunLayout(arguments.run).dataset)
+        return store.canvases, store.targets
     if name == "real":
         images, labels = read_images(arguments.images, "train", count, generator(seed, "benchmark.real"))
         return images, one_hot(labels, len(CLASSES))
@@ -158,6 +167,13 @@ def make_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespa
     return torch.cat(canvases), torch.cat(targets)
 
 
+def seconds_of_run(directory: Path) -> float:
+    """What the synthesis of a run took, by its manifests."""
+    layout = RunLayout(directory)
+    manifests = [read_json(path) for path in layout.manifests.glob("*.json")]
+    return sum(m["seconds"] for m in manifests if m["piece"].startswith(("noise", "learn", "synthesis")))
+
+
 def settings(name: str, arguments: argparse.Namespace, teacher: Teacher) -> SynthesisConfig:
     """The synthesis section of a row."""
     if name == "generator":
@@ -178,7 +194,7 @@ def settings(name: str, arguments: argparse.Namespace, teacher: Teacher) -> Synt
 
 
 def affordable_steps(spec: GeneratorSpec, teacher: Teacher, seconds: float) -> int:
-    """Steps of learning that leave a fifth of the time for drawing, measured on this machine."""
+    """Steps of learning that leave half of the time for the shards, measured on this machine."""
     trial = spec.model_copy(update={"steps": 12, "snapshots": 1, "warmup": 0})
     times: list[float] = []
     config = SynthesisConfig(batch_size=SHARD[spec.name], canvas=(36, 36), engine=trial)
@@ -189,7 +205,7 @@ def affordable_steps(spec: GeneratorSpec, teacher: Teacher, seconds: float) -> i
         Checkpoint(),
         lambda *_: times.append(time.monotonic()),
     )
-    return int(0.8 * seconds / ((times[-1] - times[1]) / (len(times) - 2)))
+    return int(0.5 * seconds / ((times[-1] - times[1]) / (len(times) - 2)))
 
 
 def shard_rounds(engine: SynthesisEngine, config: SynthesisConfig, seed: int, shard: int) -> Iterator[ShardImages]:

@@ -55,7 +55,7 @@ def learn_engine(run: Run, piece: str, key: str, _noise: Manifest) -> Product:
     return Product(digest=digest_of(content), files=[run.layout.learned, records], figures=figures)
 
 
-@stage("synthesis", version=3, sections=("synthesis",))
+@stage("synthesis", version=4, sections=("synthesis",))
 def synthesize(run: Run, piece: str, key: str, _previous: Manifest, *, round: int, shard: int) -> Product:  # noqa: A002
     """Make one batch of images: from noise towards one-hot targets, or the labels of the round before.
 

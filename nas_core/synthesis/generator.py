@@ -225,9 +225,6 @@ class GeneratorSynthesis(SynthesisEngine):
         records = self._adapt(network, latents, device_targets, target_temperature, generator, progress)
         with torch.no_grad():
             canvas = self._draw(network, latents, device_targets)
-            terms, logits = self.objective(
-                self.objective.view(canvas, generator), device_targets, target_temperature, self._memory()
-            )
         progress(self.adaptation + 1, self.adaptation + 1, {})
         if self._refine is not None:
             return self._refine.make(
@@ -238,6 +235,9 @@ class GeneratorSynthesis(SynthesisEngine):
                 checkpoint=checkpoint,
                 progress=progress,
             )
+        with torch.no_grad():
+            view = self.objective.view(canvas, generator)
+            terms, logits = self.objective(view, device_targets, target_temperature, self._memory())
         return ShardImages(
             canvases=self.teacher.to_bytes(canvas).cpu(),
             targets=targets,

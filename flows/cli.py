@@ -121,6 +121,9 @@ def export(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="file to write [default: DIR/export/<name of the run>]")
     ] = None,
+    finetuned: Annotated[
+        bool, typer.Option("--finetuned", help="the student after fine-tuning on real images, not data-free")
+    ] = False,
 ) -> None:
     """Write the student of a finished run for other programs, checked against the network, with a model card."""
     from nas_core.exporting import ModelFormat
@@ -129,7 +132,7 @@ def export(
 
     if form not in set(ModelFormat):
         fail(f"--format {form} is unknown; choose from {', '.join(ModelFormat)}", code=2)
-    written = export_student(load_run(directory), ModelFormat(form), output)
+    written = export_student(load_run(directory), ModelFormat(form), output, finetuned=finetuned)
     typer.echo(f"{written.model} (a logit differs by {written.difference:.2g} at most)\nmodel card: {written.card}")
 
 

@@ -8,7 +8,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from nas_core.config import RunConfig
+from tasks.baselines import requested
 from tasks.evaluation import evaluate_student
+from tasks.finetune import finetune_student
 from tasks.latency import measure_latency
 from tasks.report import write_report
 from tasks.retrain import retrain_architecture
@@ -76,7 +78,10 @@ def dfnas(
         if until is Goal.RETRAIN:
             return model.result().figures
 
-        judgement = evaluate_student.submit(run, dataset, model)
+        others = [training.submit(run, dataset, found) for training in requested(run)]
+        if config.finetune is not None:
+            others.append(finetune_student.submit(run, model))
+        judgement = evaluate_student.submit(run, dataset, model, others)
         if until is Goal.EVALUATE:
             return judgement.result().figures
 

@@ -5,11 +5,13 @@ thing (teacher, space, strategy, data) are told apart by their `name`.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from nas_core.baselines import Baseline
 from nas_core.evaluation.data import data_sources
+from nas_core.finetuning import FinetuneRecipe
 from nas_core.registry import Spec
 from nas_core.search_spaces import spaces
 from nas_core.search_spaces.scaling import ScalableSpec
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
     class _Space(ScalableSpec):
         name: str
 
-    SpaceSpec = _Space
-    TeacherSpec = StrategySpec = DataSpec = _Choice
+    SpaceSpec: TypeAlias = _Space
+    TeacherSpec: TypeAlias = _Choice
+    StrategySpec: TypeAlias = _Choice
+    DataSpec: TypeAlias = _Choice
 else:
     TeacherSpec, SpaceSpec = teachers.union(), spaces.union()
     StrategySpec, DataSpec = strategies.union(), data_sources.union()
@@ -61,7 +65,7 @@ class TableConfig(Spec):
 
 
 class EvaluationConfig(Spec):
-    """How the result is judged. `data` is the only place of a run where real images may enter, and only here."""
+    """How the result is judged. `data` is where real images may judge; they enter nothing else."""
 
     held_out: float = Field(
         default=0.1,
@@ -89,6 +93,12 @@ class EvaluationConfig(Spec):
     )
 
 
+class FinetuneConfig(FinetuneRecipe):
+    """Train the student further on labelled real images: a result beside the student, and not data-free."""
+
+    data: DataSpec = Field(description="labelled real images to learn from, other ones than those of evaluation.data")
+
+
 class RunConfig(Spec):
     """A whole run: teacher in, searched and retrained network out."""
 
@@ -101,7 +111,32 @@ class RunConfig(Spec):
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig, description="recovery of training images")
     search: SearchConfig = Field(description="architecture search")
     retrain: RetrainConfig = Field(default_factory=RetrainConfig, description="training of the found architecture")
+    baselines: tuple[Baseline, ...] = Field(
+        default=(),
+        description="networks that are trained and judged beside the found one: handmade (a residual network of its "
+        "cost), random (an architecture of the space), teacher-shrunk (the teacher's own with fewer channels)",
+    )
+    finetune: FinetuneConfig | None = Field(
+        default=None,
+        description="further training of the student on real images, which is not data-free; none: there is none",
+    )
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="final figures")
+
+    @model_validator(mode="after")
+    def _judged_on_other_images(self) -> "RunConfig":
+        if self.finetune is not None and self.finetune.data == self.evaluation.data:
+            raise ValueError(
+                "finetune.data and evaluation.data are the same images: a network must be judged on others than those "
+                "that it learned from"
+            )
+        return self
+
+    @field_validator("baselines")
+    @classmethod
+    def _named_once(cls, baselines: tuple[Baseline, ...]) -> tuple[Baseline, ...]:
+        if len(set(baselines)) < len(baselines):
+            raise ValueError(f"each baseline may be named once, not {', '.join(baselines)}")
+        return baselines
 
     @model_validator(mode="after")
     def _splits_leave_images(self) -> "RunConfig":

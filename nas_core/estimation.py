@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas_core.checkpoint import Checkpoint, Progress
 from nas_core.config import RunConfig
 from nas_core.memory import module_activations, shard_bytes, total_memory
-from nas_core.search_spaces import SearchSpace
+from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.seeding import generator
 from nas_core.strategies import SearchTask, strategies
 from nas_core.strategies.spos import Rating, Spos
@@ -46,7 +46,7 @@ class Estimate:
     """What a run will take.
 
     Attributes:
-        seconds: By stage: "synthesis", "search", "retraining", "evaluation".
+        seconds: By stage: "synthesis", "search", "retraining", "baselines" if there are any, "evaluation".
         memory: Peak of the device's memory, in bytes.
         memory_there: The device's memory, in bytes.
         disk: Size of the run directory, in bytes.
@@ -75,10 +75,13 @@ def estimate(config: RunConfig, teacher: Teacher, space: SearchSpace) -> Estimat
     # A step is a forward and a backward pass: about three forward passes.
     probed = max(2, int(STEP_SECONDS / (3 * pace)))
     images = config.synthesis.images
+    retraining = _retrain_seconds(config, teacher, space, probed)
     seconds = {
         "synthesis": _synthesis_seconds(config, teacher, probed, pace),
         "search": _search_seconds(config, teacher, space, probed),
-        "retraining": _retrain_seconds(config, teacher, space, probed),
+        "retraining": retraining,
+        # They cost what the found network costs, and learn alike.
+        **({"baselines": len(config.baselines) * retraining} if config.baselines else {}),
         "evaluation": 2 * pace * (min(images, JUDGED_IMAGES) + images * (1 + config.evaluation.held_out)),
     }
     return Estimate(
@@ -217,14 +220,21 @@ def _retrain_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pr
     images = config.synthesis.images - split_sizes(config)[0]
     full = min(config.retrain.batch_size, images)
     batch = min(probed, full)
-    network = space.network(space.architecture(_dearest(config, space))).to(teacher.device)
+    network = _retrained(config, teacher, space)
     batches = _batches(config, teacher, PROBED_BATCHES * batch, batch)
-    recipe = config.retrain
+    batches.augmentation = config.retrain.augmentation
     per_step, steps = _pace_of(
-        lambda progress: retrain(network, batches, recipe, config.seed, Checkpoint(), progress),
+        lambda progress: retrain(network, batches, config.retrain, config.seed, Checkpoint(), progress),
         teacher.device,
     )
     return per_step * steps * (full / batch) * (images // full) / PROBED_BATCHES
+
+
+def _retrained(config: RunConfig, teacher: Teacher, space: SearchSpace) -> nn.Module:
+    """The dearest architecture in the size of retraining."""
+    spec = config.search.space.scaled(config.retrain.width, config.retrain.cells)
+    large = spaces.build(spec, input_shape=teacher.input_shape, num_classes=teacher.num_classes)
+    return large.network(space.architecture(_dearest(config, space))).to(teacher.device)
 
 
 def _dearest(config: RunConfig, space: SearchSpace) -> tuple:
@@ -247,7 +257,7 @@ def _canvas_bytes(config: RunConfig, teacher: Teacher) -> int:
 
 def _memory(config: RunConfig, teacher: Teacher, space: SearchSpace) -> int:
     """The larger of a shard and of a training step beside all canvases, over what this process has already."""
-    network = space.network(space.architecture(_dearest(config, space))).to(teacher.device).eval()
+    network = _retrained(config, teacher, space).eval()
     step = module_activations(network, teacher.input_shape) * max(config.search.batch_size, config.retrain.batch_size)
     canvases = config.synthesis.images * _canvas_bytes(config, teacher)
     if teacher.device.type == "cuda":

@@ -5,6 +5,28 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
+class ModelLayout:
+    """Paths of a trained network."""
+
+    root: Path
+
+    @property
+    def architecture(self) -> Path:
+        """All that is needed to rebuild the network, beside its weights."""
+        return self.root / "architecture.json"
+
+    @property
+    def weights(self) -> Path:
+        """Its weights."""
+        return self.root / "weights.safetensors"
+
+    @property
+    def training(self) -> Path:
+        """Records of its training."""
+        return self.root / "training.json"
+
+
+@dataclass(frozen=True)
 class RunLayout:
     """Paths of one run.
 
@@ -16,6 +38,8 @@ class RunLayout:
     results.json     the figures                     report.html    the page to read
     figures/         each as PNG, SVG and CSV
     cache/           Prefect's persisted results     dfnas.log      the log
+    baselines/       networks that were not searched for
+    finetuned/       the student after it has seen real images
     export/          the student for other programs
     ```
     """
@@ -45,17 +69,31 @@ class RunLayout:
     @property
     def architecture(self) -> Path:
         """All that is needed to rebuild the student, beside its weights."""
-        return self.root / "model" / "architecture.json"
+        return self.model.architecture
 
     @property
     def weights(self) -> Path:
         """The student's weights."""
-        return self.root / "model" / "weights.safetensors"
+        return self.model.weights
 
     @property
     def training(self) -> Path:
         """Records of the retraining."""
-        return self.root / "model" / "training.json"
+        return self.model.training
+
+    @property
+    def model(self) -> ModelLayout:
+        """The student."""
+        return ModelLayout(self.root / "model")
+
+    @property
+    def finetuned(self) -> ModelLayout:
+        """The student after it has seen real images."""
+        return ModelLayout(self.root / "finetuned")
+
+    def baseline(self, kind: str) -> ModelLayout:
+        """A network that was not searched for."""
+        return ModelLayout(self.root / "baselines" / kind)
 
     @property
     def evaluation(self) -> Path:

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas_core.errors import InputError
 from nas_core.exporting import Classifier, ModelFormat, export_model, load_classifier
 from nas_core.reporting.model_card import model_card
 from storage.errors import StorageError
 from storage.files import read_json, write_bytes
-from tasks.retrain import load_model
+from tasks.retrain import load_finetuned, load_model
 from tasks.run import Run
 
 
@@ -27,7 +28,7 @@ class ModelFile:
     difference: float
 
 
-def export_student(run: Run, form: ModelFormat, output: Path | None = None) -> ModelFile:
+def export_student(run: Run, form: ModelFormat, output: Path | None = None, *, finetuned: bool = False) -> ModelFile:
     """Write the student of a finished run in a form that other programs run, and its card.
 
     Args:
@@ -35,17 +36,25 @@ def export_student(run: Run, form: ModelFormat, output: Path | None = None) -> M
         form: Which kind of file.
         output: The file, replaced if it exists; None: `export/<name of the run>` in the run directory. The card gets
             the same name with `.md` behind it.
+        finetuned: The student after fine-tuning on real images instead, which is not data-free.
 
     Raises:
         StorageError: If the run is not finished, or the file would answer differently from the network: then none is
             written.
-        InputError: If the form needs packages that are missing, or cannot hold this architecture.
+        InputError: If the form needs packages that are missing, or cannot hold this architecture, or there is no
+            fine-tuned student.
     """
     layout = run.layout
     if not layout.results.exists():
         raise StorageError(f"{run.directory} is not finished (see `dfnas status`); `dfnas run` goes on from there")
     results = read_json(layout.results)
-    network, description = load_model(run.directory)
+    if "finetuned" not in results:
+        raise StorageError(
+            f"{layout.results} was written by an earlier version: `dfnas report {run.directory}` writes it anew"
+        )
+    if finetuned and results["finetuned"] is None:
+        raise InputError(f"{run.directory} has no fine-tuned student: its config has no section finetune")
+    network, description = (load_finetuned if finetuned else load_model)(run.directory)
     about = description | {"teacher": {"name": run.teacher_name, "fingerprint": run.fingerprint}}
     exported = export_model(network, about, form)
     if not exported.agrees:
@@ -54,7 +63,8 @@ def export_student(run: Run, form: ModelFormat, output: Path | None = None) -> M
             f"and the largest is {exported.largest_logit:.3g}), so it was not written: choose another format, and "
             "please report this with the architecture"
         )
-    model = output or layout.exports / f"{run.config.name}{form.suffix}"
+    name = f"{run.config.name}-finetuned" if finetuned else run.config.name
+    model = output or layout.exports / f"{name}{form.suffix}"
     card = model.with_name(f"{model.name}.md")
     write_bytes(model, exported.content)
     write_bytes(card, model_card(results, about, form, model.name, exported).encode())

@@ -20,17 +20,20 @@ from storage.dataset import SyntheticImages
 from storage.errors import StorageError
 from storage.files import digest_of_file, read_json, write_bytes, write_json
 from storage.manifests import Manifest, read_manifest
+from tasks.baselines import requested
 from tasks.run import Run, accuracy_table, versions
 from tasks.stage import Product, piece_name, stage
 
 SHOWN_CLASSES = 10
 IMAGES_PER_CELL = 4
 LABEL_FIGURES = ("label_entropy", "label_confidence", "top1_drift", "top5_overlap")
+# Result key of the digest of what these stages made.
+DIGESTS = {"dataset": "dataset", "search": "search", "retrain": "model", "finetune": "finetuned"}
 # Result key of the time that each stage's pieces took together.
 TIMED_STAGES = {"synthesis": "synthesis", "search": "search", "retrain": "retrain", "evaluate": "evaluation"}
 
 
-@stage("report", version=3, sections=("name", "synthesis", "search", "retrain", "evaluation"))
+@stage("report", version=3, sections=("name", "synthesis", "search", "retrain", "baselines", "finetune", "evaluation"))
 def write_report(run: Run, _piece: str, _key: str, _stages: list[Manifest], _shards: list[Manifest]) -> Product:
     """Write results.json, report.html and figures/, and show the result in Prefect."""
     results, figures = rewrite_report(run)
@@ -82,17 +85,20 @@ def progress_table(run: Run) -> str:
         "dataset": 1,
         "search": 1,
         "retrain": 1,
+        **{training.name: 1 for training in requested(run)},
+        "finetune": int(run.config.finetune is not None),
         "evaluate": 1,
         "latency": 1,
         "report": 1,
     }
-    lines = [f"{run.config.name} in {run.directory}", f"{'stage':<10}  {'done':>9}  {'seconds':>8}"]
+    width = max(map(len, expected))
+    lines = [f"{run.config.name} in {run.directory}", f"{'stage':<{width}}  {'done':>9}  {'seconds':>8}"]
     for name, total in expected.items():
         if total == 0:
             continue
         manifests = stage_manifests(run, name)
         seconds = sum(manifest.seconds for manifest in manifests)
-        lines.append(f"{name:<10}  {f'{len(manifests)}/{total}':>9}  {seconds:>8.1f}")
+        lines.append(f"{name:<{width}}  {f'{len(manifests)}/{total}':>9}  {seconds:>8.1f}")
     labels = label_rounds(run)
     return "\n".join([*lines, *(f"{title}: {text}" for title, text in label_rows(labels))])
 
@@ -124,8 +130,14 @@ def _results(run: Run) -> dict[str, Any]:
     config, figures = run.config, read_json(run.layout.evaluation)
     # Not there in a run of an earlier version.
     latency = read_json(run.layout.latency) if run.layout.latency.exists() else {}
-    manifests = {name: stage_manifests(run, name) for name in ("dataset", *TIMED_STAGES)}
+    manifests = {name: stage_manifests(run, name) for name in ("dataset", "finetune", *TIMED_STAGES)}
     timings = {key: sum(m.seconds for m in manifests[name]) for name, key in TIMED_STAGES.items()}
+    if config.finetune is not None:
+        timings["finetuning"] = sum(m.seconds for m in stage_manifests(run, "finetune"))
+    if config.baselines:
+        timings["baselines"] = sum(
+            m.seconds for training in requested(run) for m in stage_manifests(run, training.name)
+        )
     for extra, key in {"learn": "synthesis", "latency": "evaluation"}.items():
         timings[key] += sum(m.seconds for m in stage_manifests(run, extra))
     found, table = read_json(run.layout.search)["architecture"], accuracy_table(config)
@@ -142,6 +154,8 @@ def _results(run: Run) -> dict[str, Any]:
         },
         "student": figures["student"] | latency.get("student", {}),
         "latency": latency.get("machine"),
+        "baselines": figures.get("baselines"),
+        "finetuned": figures.get("finetuned"),
         "search": {
             "architecture": found,
             "strategy": config.search.strategy.name,
@@ -162,11 +176,7 @@ def _results(run: Run) -> dict[str, Any]:
         },
         "evaluation": figures["evaluation"],
         "timings": {**timings, "total": sum(timings.values())},
-        "digests": {
-            key: m.digest
-            for name, key in {"dataset": "dataset", "search": "search", "retrain": "model"}.items()
-            for m in manifests[name]
-        },
+        "digests": {key: m.digest for name, key in DIGESTS.items() for m in manifests[name]},
         "versions": versions(),
     }
 

@@ -11,7 +11,7 @@ from nas_core.search_spaces import rebuild_network
 from nas_core.training.retraining import retrain
 from storage.errors import StorageError
 from storage.files import digest_of_file, digest_of_json, read_json, write_bytes, write_json
-from storage.layout import RunLayout
+from storage.layout import ModelLayout, RunLayout
 from storage.manifests import Manifest
 from tasks.data import batches, load_images
 from tasks.progress import progress_bar
@@ -22,16 +22,10 @@ from tasks.stage import Product, round_figure, stage, stage_checkpoint
 @stage("retrain", version=3, sections=("search", "retrain", "evaluation.held_out"))
 def retrain_architecture(run: Run, piece: str, key: str, _dataset: Manifest, found: Manifest) -> Product:
     """Train the found architecture from new weights on all synthetic images that are not held out."""
-    config, teacher, layout = run.config.retrain, run.teacher(), run.layout
-    images, split = load_images(run)
-    space = run.retrain_space()
-    network = space.network(space.parse(found.figures["architecture"])).to(teacher.device)
-    chosen = torch.cat([split.train, split.validation])
-    training = batches(run, images, chosen, config.batch_size, config.augmentation)
-    checkpoint = stage_checkpoint(run, piece, key)
-    history = retrain(network, training, config, run.config.seed, checkpoint, progress_bar(piece))
-    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_bytes(layout.weights, safetensors.torch.save(weights))
+    layout, space = run.layout, run.retrain_space()
+    network = space.network(space.parse(found.figures["architecture"])).to(run.teacher().device)
+    history = distil(run, network, piece, key)
+    write_weights(network, layout.weights)
     write_json(layout.architecture, _description(run, found.figures["architecture"]))
     write_json(layout.training, history)
     digests = [digest_of_file(layout.weights), digest_of_file(layout.architecture)]
@@ -40,6 +34,21 @@ def retrain_architecture(run: Run, piece: str, key: str, _dataset: Manifest, fou
         files=[layout.weights, layout.architecture, layout.training],
         figures={"loss": round_figure(history[-1]["loss"]), "agreement": round_figure(history[-1]["agreement"])},
     )
+
+
+def distil(run: Run, network: nn.Module, piece: str, key: str) -> list[dict[str, Any]]:
+    """Train any network as the config says, on all images that are not held out; what `retrain` returns."""
+    config = run.config.retrain
+    images, split = load_images(run)
+    chosen = torch.cat([split.train, split.validation])
+    training = batches(run, images, chosen, config.batch_size, config.augmentation)
+    return retrain(network, training, config, run.config.seed, stage_checkpoint(run, piece, key), progress_bar(piece))
+
+
+def write_weights(network: nn.Module, path: Path) -> None:
+    """Write all weights and running statistics as safetensors."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes(path, safetensors.torch.save(weights))
 
 
 def load_model(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -55,8 +64,20 @@ def load_model(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         StorageError: If the run has no finished model, or its files are damaged.
     """
-    layout = RunLayout(Path(directory))
-    description = read_json(layout.architecture)
+    return _load(RunLayout(Path(directory)).model)
+
+
+def load_finetuned(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The same after fine-tuning on real images; the description also has "finetuned_on" {"images", "source"}.
+
+    Raises:
+        StorageError: If the run was not asked to fine-tune, or the files are damaged.
+    """
+    return _load(RunLayout(Path(directory)).finetuned)
+
+
+def _load(model: ModelLayout) -> tuple[nn.Module, dict[str, Any]]:
+    description = read_json(model.architecture)
     network = rebuild_network(
         description["space"],
         tuple(description["input_shape"]),
@@ -64,9 +85,9 @@ def load_model(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         description["architecture"],
     )
     try:
-        network.load_state_dict(safetensors.torch.load_file(layout.weights))
+        network.load_state_dict(safetensors.torch.load_file(model.weights))
     except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
-        raise StorageError(f"{layout.weights} is missing or damaged: run again to make it anew") from error
+        raise StorageError(f"{model.weights} is missing or damaged: run again to make it anew") from error
     return network.eval(), description
 
 

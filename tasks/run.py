@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from nas_core.baselines import check_baselines
 from nas_core.config import RunConfig, flatten
 from nas_core.device import resolve_device
 from nas_core.errors import InputError
@@ -111,12 +112,14 @@ def preflight(config: RunConfig) -> str:
     space, retrain = config.search.space, config.retrain
     searched = build_space(space, teacher)
     strategies.build(config.search.strategy).check(searched, config.search.max_macs)
+    check_baselines(config.baselines, teacher)
     check_retraining(build_space(space.scaled(retrain.width, retrain.cells), teacher), retrain)
     table = accuracy_table(config)
     if table is not None:
         table.check_covers(searched)
-    if config.evaluation.data is not None:
-        data_sources.build(config.evaluation.data, teacher=teacher)
+    for section in (config.evaluation, config.finetune):
+        if section is not None and section.data is not None:
+            data_sources.build(section.data, teacher=teacher)
     return teacher.fingerprint()
 
 
@@ -195,12 +198,20 @@ def refuse_other_config(layout: RunLayout, config: RunConfig) -> Provenance | No
             f"{layout.config} is missing or damaged: give the config that the run was started with, which restores "
             "it, or choose another --run-dir"
         )
-    there, ours = flatten(there), flatten(ours)
+    there, ours = flatten(_completed(there)), flatten(ours)
     differing = [name for name in sorted(there.keys() | ours.keys()) if there.get(name) != ours.get(name)]
     if differing:
         changes = "; ".join(f"{name}: {there.get(name)} there, {ours.get(name)} here" for name in differing)
         raise InputError(f"{layout.root} holds a run of another config ({changes}): choose another --run-dir")
     return known
+
+
+def _completed(values: dict[str, Any]) -> dict[str, Any]:
+    """A config of an earlier version, with today's defaults for settings that it did not have yet."""
+    try:
+        return RunConfig.model_validate(values).model_dump(mode="json")
+    except ValidationError:
+        return values
 
 
 def _values_in(path: Path) -> dict[str, Any] | None:

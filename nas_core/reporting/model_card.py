@@ -36,13 +36,16 @@ def model_card(
         exported: The file, for how it was checked.
     """
     search, synthesis = results["search"], results["synthesis"]
+    digest = "model"
+    if "finetuned_on" in about:
+        results, digest = {**results, "student": {**results["student"], **results["finetuned"]}}, "finetuned"
     shape = " x ".join(map(str, about["input_shape"]))
     sections = [
-        f"# {results['name']}: an image classifier made without data",
+        f"# {results['name']}: an image classifier {_title(about)}",
         f"A convolutional network that sorts images of {shape} (channels, height, width) into "
         f"{len(about['class_names'])} classes. Its architecture was found by {search['strategy']} in the space "
-        f"{search['space']}, and it was trained by distillation from the teacher below. Training data: **none**; "
-        f"{synthesis['images']:,} synthetic images were recovered from the teacher's weights and used instead.",
+        f"{search['space']}, and it was trained by distillation from the teacher below. "
+        + _training_data(about, synthesis["images"]),
         _table(
             [
                 ("file", f"`{file}` ({form})"),
@@ -51,7 +54,7 @@ def model_card(
                 ("architecture", f"`{_cell(about['architecture'])}`"),
                 ("made with", f"dfnas {results['versions']['dfnas']}, torch {results['versions']['torch']}"),
                 ("seed", str(results["seed"])),
-                ("model digest", f"`{results['digests'].get('model', '')}`"),
+                ("model digest", f"`{results['digests'][digest]}`"),
             ]
         ),
         "## Figures",
@@ -67,9 +70,24 @@ def model_card(
         f"difference of a logit is {exported.difference:.2g}, where logits reach {exported.largest_logit:.3g} "
         f"(accepted: {TOLERANCE:g} of that).",
         "## Limits",
-        _limits(results),
+        _limits(results, about),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _title(about: Mapping[str, Any]) -> str:
+    return "fine-tuned on real images" if "finetuned_on" in about else "made without data"
+
+
+def _training_data(about: Mapping[str, Any], synthetic: int) -> str:
+    recovered = f"{synthetic:,} synthetic images were recovered from the teacher's weights and used instead"
+    if "finetuned_on" not in about:
+        return f"Training data: **none**; {recovered}."
+    real = about["finetuned_on"]
+    return (
+        f"Up to here no data was used; {recovered}. Then it was fine-tuned on {real['images']:,} labelled real images "
+        f"({real['source']}): it is **not data-free**."
+    )
 
 
 def _judged(results: Mapping[str, Any]) -> str:
@@ -95,10 +113,11 @@ def _preprocessing(about: Mapping[str, Any], form: ModelFormat) -> str:
     return f"The normalisation ({statistics}) is part of the model: do not apply it."
 
 
-def _limits(results: Mapping[str, Any]) -> str:
+def _limits(results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    seen = "synthetic images, and the real ones named above" if "finetuned_on" in about else "synthetic images alone"
     points = [
-        "It imitates its teacher, with the teacher's errors and biases, and falls short of it by what the table says.",
-        "It has seen synthetic images alone. On images unlike those that the teacher was trained on it has no claim.",
+        "It imitates its teacher, with the teacher's errors and biases; the table says how it compares.",
+        f"It has seen {seen}. On images unlike those that the teacher was trained on it has no claim.",
         "Calibration, robustness and fairness were not measured.",
         "Made without data does not mean private: the synthetic images hold what the teacher remembers of its data.",
         "The licence of the teacher may extend to what is made from it.",

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from nas_core.evaluation.dataset_quality import off_diagonal_mass, top_pairs
+from nas_core.reporting.baselines import baseline_table, verdict
 from nas_core.reporting.figures import (
     class_affinity_map,
     image_grid,
@@ -16,6 +17,7 @@ from nas_core.reporting.figures import (
     target_prediction,
     without,
 )
+from nas_core.reporting.finetuned import finetuned_rows
 from nas_core.reporting.numbers import matrix_rows
 from nas_core.reporting.picture import Picture, Section, template
 from nas_core.reporting.picture import make_picture as _picture
@@ -56,6 +58,9 @@ def render(records: RunRecords, sections: Sequence[Section] | None = None) -> st
         results=results,
         comparison=comparison(results),
         times_cheaper=times_cheaper(results),
+        baselines=baseline_table(results),
+        verdict=verdict(results),
+        finetuned=finetuned_rows(results),
         sections=report_sections(records) if sections is None else sections,
         timings=_timings(results["timings"]),
         provenance=_provenance(results),
@@ -300,12 +305,8 @@ def _timings(timings: Mapping[str, float]) -> list[tuple[str, str, float]]:
 
 def _provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows of (name, value) that say what made this result."""
-    real = results["evaluation"]
     return [
-        (
-            "real images used",
-            f"only for the final evaluation: {real['images']:,} ({real['source']})" if real["images"] else "none",
-        ),
+        ("real images used", _real_images(results)),
         ("synthetic images", f"{results['synthesis']['images']:,} in {results['synthesis']['rounds']} rounds"),
         ("retraining", retraining(results)),
         ("seed", str(results["seed"])),
@@ -315,3 +316,14 @@ def _provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         *((f"{part} digest", digest) for part, digest in results["digests"].items()),
         ("versions", ", ".join(f"{package} {version}" for package, version in results["versions"].items())),
     ]
+
+
+def _real_images(results: Mapping[str, Any]) -> str:
+    real, tuned = results["evaluation"], results["finetuned"]
+    uses = []
+    if real["images"]:
+        uses.append(f"only for the final evaluation: {real['images']:,} ({real['source']})")
+    if tuned is not None:
+        learned = tuned["trained_on"]
+        uses.append(f"for the fine-tuned network beside the student: {learned['images']:,} ({learned['source']})")
+    return "; ".join(uses) or "none"

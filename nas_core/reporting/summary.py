@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nas_core.reporting.baselines import verdict
+from nas_core.reporting.finetuned import finetuned_rows
 from nas_core.reporting.wording import amount, duration, milliseconds, percent
 
 
@@ -53,7 +55,9 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
         for quantity, teacher, student in rows
     ]
     time = duration(results["timings"]["total"])
-    return [*table, f"architecture: {results['search']['architecture']}", f"wall time: {time}"]
+    tuned = [f"fine-tuned, {quantity}: {value}" for quantity, value in finetuned_rows(results)]
+    worth = [f"was the search worth it? {verdict(results)}"] if results["baselines"] else []
+    return [*table, *tuned, *worth, f"architecture: {results['search']['architecture']}", f"wall time: {time}"]
 
 
 def quality_rows(quality: Mapping[str, Any]) -> list[tuple[str, str]]:

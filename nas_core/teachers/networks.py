@@ -58,6 +58,7 @@ class ResNet(nn.Module):
 
     def __init__(self, blocks: int, widths: tuple[int, int, int], in_channels: int, num_classes: int) -> None:
         super().__init__()
+        self.blocks, self.widths = blocks, widths
         first, second, third = widths
         self.conv1 = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(first)

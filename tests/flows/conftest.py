@@ -122,6 +122,7 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config["search"]["strategy"] |= {"epochs": 3, "population": 6, "generations": 3, "crossovers": 2, "mutants": 2}
     config["search"] |= {"batch_size": 16, "max_macs": 60_000}
     config["retrain"] = {"epochs": 3, "warmup_epochs": 1, "batch_size": 16}
+    config["baselines"] = ["random"]
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

@@ -56,6 +56,10 @@ BAD_SETTINGS = {
     "retrain.style=fancy": "retrain.style is 'fancy'",
     "retrain.cutout=8": "can take all of an image of 8 x 8 pixels",
     "retrain.width=100": "retrain.width is 100",
+    "finetune={data: {name: npz, path: examples/digits/held_out.npz}}": "the same images",
+    "finetune.data={name: npz, path: nowhere.npz}": "nowhere.npz is no .npz file",
+    "baselines=[random, random]": "each baseline may be named once",
+    "baselines=[oracle]": "baselines.0 is 'oracle'",
     "seed": "is not of the form key=value",
     "seed.deep=1": "'seed' is a single value",
 }

@@ -84,7 +84,8 @@ def test_prefect_knows_every_task_of_the_run(finished_run: Path, prefect_server)
     tasks = ask(prefect_server.api, "task_runs/filter", {"flow_runs": {"id": {"any_": [ours[0]["id"]]}}, "limit": 200})
     names = {task["name"] for task in tasks}
     shards = {f"synthesis-round-{r:03d}-shard-{s:05d}" for r in range(2) for s in range(2)}
-    assert shards | {"verify", "noise", "dataset", "search", "retrain", "evaluate", "report"} <= names
+    stages = {"noise", "dataset", "search", "retrain", "baseline-random", "evaluate", "latency", "report"}
+    assert shards | stages | {"verify"} <= names
     artifacts = ask(prefect_server.api, "artifacts/filter", {"artifacts": {"key": {"any_": ["dfnas-tiny"]}}})
     assert results_of(finished_run)["search"]["architecture"] in artifacts[0]["data"]
 

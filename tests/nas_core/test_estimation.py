@@ -54,6 +54,11 @@ def test_every_stage_is_measured(setting: str):
     assert found.total == sum(found.seconds.values())
 
 
+def test_baselines_take_as_long_as_the_student():
+    found = estimate_of("search.strategy={name: darts, epochs: 3}", "baselines=[random, handmade]", "retrain.width=2")
+    assert found.seconds["baselines"] == 2 * found.seconds["retraining"]
+
+
 def test_ten_times_the_images_take_ten_times_the_disk_beyond_what_is_fixed():
     few, many = estimate_of("synthesis.shards=8"), estimate_of("synthesis.shards=80")
     per_image = 10 * 10 + 2 * 4 * 10 + 8

@@ -11,7 +11,9 @@ from prefect.logging import disable_run_logger
 
 from flows.config_file import read_config
 from storage.manifests import Manifest
+from tasks.baselines import requested
 from tasks.evaluation import evaluate_student
+from tasks.finetune import finetune_student
 from tasks.latency import measure_latency
 from tasks.report import write_report
 from tasks.retrain import retrain_architecture
@@ -49,10 +51,13 @@ def perform(run: Run) -> dict[str, Manifest]:
         dataset = piece(commit_dataset, shard_rounds)
         found = piece(search_architecture, dataset)
         model = piece(retrain_architecture, dataset, found)
-        judgement = piece(evaluate_student, dataset, model)
+        others = [piece(training, dataset, found) for training in requested(run)]
+        if run.config.finetune is not None:
+            others.append(piece(finetune_student, model))
+        judgement = piece(evaluate_student, dataset, model, others)
         latency = piece(measure_latency, model)
         report = piece(write_report, [dataset, found, model, judgement, latency], shard_rounds)
-    return {m.piece: m for m in [*images.values(), dataset, found, model, judgement, latency, report]}
+    return {m.piece: m for m in [*images.values(), dataset, found, model, *others, judgement, latency, report]}
 
 
 @pytest.fixture(scope="session")

@@ -154,6 +154,15 @@ def test_an_unfinished_run_has_nothing_to_export(damageable: Run, monkeypatch, c
     assert "is not finished" in text
 
 
+def test_results_of_an_earlier_version_are_to_be_written_anew(damageable: Run, monkeypatch, capsys):
+    results = json.loads(damageable.layout.results.read_text())
+    del results["finetuned"], results["latency"]
+    damageable.layout.results.write_text(json.dumps(results))
+    code, text = refusal(monkeypatch, capsys, damageable.directory, "--format", "safetensors")
+    assert code == 1
+    assert "`dfnas report" in text
+
+
 def test_an_unknown_format_lists_the_known_ones(finished: Run, monkeypatch, capsys):
     code, text = refusal(monkeypatch, capsys, finished.directory, "--format", "tflite")
     assert code == 2

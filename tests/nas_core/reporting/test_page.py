@@ -46,6 +46,8 @@ RESULTS = {
     "evaluation": {"images": 10_000, "source": "torchvision CIFAR10, test split"},
     "device": "cpu",
     "latency": None,
+    "baselines": None,
+    "finetuned": None,
     "digests": {"dataset": "aa", "search": "bb", "model": "cc"},
 }
 TIMED = RESULTS | {

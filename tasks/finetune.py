@@ -1,0 +1,30 @@
+"""Fine-tuning of the student on the user's real images: a result of its own, which is not data-free."""
+
+from nas_core.evaluation.data import data_sources
+from nas_core.finetuning import finetune
+from storage.files import digest_of_file, digest_of_json, write_json
+from storage.manifests import Manifest
+from tasks.progress import progress_bar
+from tasks.retrain import load_model, write_weights
+from tasks.run import Run
+from tasks.stage import Product, round_figure, stage, stage_checkpoint
+
+
+@stage("finetune", version=1, sections=("finetune",))
+def finetune_student(run: Run, piece: str, key: str, _model: Manifest) -> Product:
+    """Train a copy of the student further on the images of `finetune.data`; the student stays as it is."""
+    config, teacher = run.config.finetune, run.teacher()
+    assert config is not None
+    network, description = load_model(run.directory)
+    images = data_sources.build(config.data, teacher=teacher)
+    checkpoint = stage_checkpoint(run, piece, key)
+    history = finetune(network.to(teacher.device), images, config, run.config.seed, checkpoint, progress_bar(piece))
+    tuned = run.layout.finetuned
+    write_weights(network, tuned.weights)
+    write_json(tuned.architecture, description | {"finetuned_on": {"images": len(images), "source": images.source}})
+    write_json(tuned.training, history)
+    return Product(
+        digest=digest_of_json([digest_of_file(tuned.weights), digest_of_file(tuned.architecture)]),
+        files=[tuned.weights, tuned.architecture, tuned.training],
+        figures={"loss": round_figure(history[-1]["loss"]), "accuracy": round_figure(history[-1]["accuracy"])},
+    )

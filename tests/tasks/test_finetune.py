@@ -1,0 +1,58 @@
+"""Fine-tuning is asked for by name, stays beside the student, and is called what it is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nas_core.errors import InputError
+from nas_core.exporting import ModelFormat
+from storage.files import read_json
+from storage.integrity import verify_run
+from tasks.export import export_student, load_exported
+from tasks.retrain import load_finetuned, load_model
+from tasks.run import Run
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    """Some of the held-out digits."""
+    with np.load(PROJECT / "examples" / "digits" / "held_out.npz") as arrays:
+        np.savez(tmp_path / "real.npz", images=arrays["images"][:40], labels=arrays["labels"][:40])
+    return tmp_path / "real.npz"
+
+
+def test_the_fine_tuned_network_lies_beside_the_student_and_is_marked(damageable: Run, complete, real: Path):
+    student = damageable.layout.weights.read_bytes()
+    values = damageable.config.model_dump(mode="json")
+    values["finetune"] = {"data": {"name": "npz", "path": str(real)}, "epochs": 2, "batch_size": 8}
+    run = damageable.model_copy(update={"config": type(damageable.config).model_validate(values)})
+    complete(run)
+    assert run.layout.weights.read_bytes() == student
+    assert verify_run(run.layout, lambda *_: None).faults == ()
+    (before, _), (after, about) = load_model(run.directory), load_finetuned(run.directory)
+    assert not torch.equal(next(before.parameters()), next(after.parameters()))
+    assert about["finetuned_on"] == {"images": 40, "source": "npz real.npz"}
+
+    results, page = read_json(run.layout.results), run.layout.report.read_text()
+    assert results["finetuned"]["trained_on"] == about["finetuned_on"]
+    assert results["finetuned"]["macs"] == results["student"]["macs"]
+    assert "Fine-tuned on real images: not data-free" in page
+    assert "for the fine-tuned network beside the student: 40 (npz real.npz)" in page
+
+    written = export_student(run, ModelFormat.SAFETENSORS, finetuned=True)
+    assert written.model.name == "tiny-finetuned.safetensors"
+    assert load_exported(written.model)[1]["finetuned_on"] == about["finetuned_on"]
+    card = written.card.read_text()
+    assert "Then it was fine-tuned on 40 labelled real images (npz real.npz): it is **not data-free**" in card
+    assert "Training data: **none**" not in card
+
+
+def test_without_the_section_there_is_nothing_fine_tuned(finished: Run):
+    assert read_json(finished.layout.results)["finetuned"] is None
+    assert "not data-free" not in finished.layout.report.read_text()
+    with pytest.raises(InputError, match="has no fine-tuned student"):
+        export_student(finished, ModelFormat.SAFETENSORS, finetuned=True)

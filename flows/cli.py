@@ -214,6 +214,8 @@ def layout_of(directory: Path) -> "RunLayout":
 
 def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verbose: bool) -> None:
     """Run the flow up to a goal, show how it ends, and leave with an exit code if that is not well."""
+    from prefect import tags
+
     from flows.pipeline import Goal, dfnas
     from flows.terminal import describe_failure, leaving_at_once, log_to
     from tasks.report import summary
@@ -223,7 +225,7 @@ def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verb
     opened = open_run(config, run_dir)
     typer.echo(f"{config.name}: {config.synthesis.images} images, run directory {opened.directory}", err=True)
     log_to(opened.layout.log, verbose=verbose)
-    with leaving_at_once():
+    with leaving_at_once(), tags("dfnas", config.name):
         state = dfnas(config, opened.directory, goal, return_state=True)  # type: ignore[call-arg]
     if not state.is_completed():
         sentence, code = describe_failure(state)

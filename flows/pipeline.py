@@ -16,6 +16,7 @@ from tasks.report import write_report
 from tasks.retrain import retrain_architecture
 from tasks.run import locked, open_run
 from tasks.search import search_architecture
+from tasks.shards import done_shards, follow_shards
 from tasks.synthesis import commit_dataset, initialise_noise, learn_engine, synthesize
 from tasks.verification import verify
 
@@ -56,6 +57,7 @@ def dfnas(
     run = open_run(config, run_dir)
     with locked(run):
         verify(run)
+        done_before = done_shards(run)
 
         first = initialise_noise.submit(run)
         if config.synthesis.engine.learns:
@@ -65,7 +67,9 @@ def dfnas(
             for shard in range(config.synthesis.shards):
                 labels = images[round_ - 1, shard]
                 images[round_, shard] = synthesize.submit(run, labels, round=round_, shard=shard)
-        shard_rounds = [future for (round_, _), future in images.items() if round_ >= 0]
+        shards = {position: future for position, future in images.items() if position[0] >= 0}
+        follow_shards(run, shards, done_before)
+        shard_rounds = list(shards.values())
         dataset = commit_dataset.submit(run, shard_rounds)
         if until is Goal.SYNTHESIS:
             return dataset.result().figures

@@ -18,7 +18,12 @@ from tasks.stage import Product, Stage, round_figure, stage
 def _training_of(kind: Baseline) -> Stage:
     """The stage that trains one kind of baseline."""
 
-    @stage(f"baseline-{kind}", version=1, sections=("search", "retrain", "evaluation.held_out"))
+    @stage(
+        f"baseline-{kind}",
+        version=1,
+        sections=("search", "retrain", "evaluation.held_out"),
+        title=f"train baseline {kind}",
+    )
     def train_baseline(run: Run, piece: str, key: str, _dataset: Manifest, found: Manifest) -> Product:
         """Train a network of about the found one's cost that nobody searched for, on the same images alike."""
         description = _design(run, kind, found.figures["architecture"])

@@ -1,5 +1,7 @@
 """The committed synthetic images as batches for search, retraining and evaluation."""
 
+import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from nas_core.training.augmentation import Augmentation
@@ -7,6 +9,9 @@ from nas_core.training.batches import SyntheticBatches
 from nas_core.training.splits import Split, split_images
 from storage.dataset import SyntheticImages
 from tasks.run import Run
+
+SHOWN_CLASSES = 10
+IMAGES_PER_CELL = 4
 
 
 def load_images(run: Run) -> tuple[SyntheticImages, Split]:
@@ -22,3 +27,22 @@ def batches(
 ) -> SyntheticBatches:
     """Some of the images, labelled on the fly by the run's teacher."""
     return SyntheticBatches(images.canvases[indices], run.teacher(), batch_size, augmentation)
+
+
+def shown_classes(images: SyntheticImages) -> list[int]:
+    """Indices of the first classes that have images, as many as a picture can hold."""
+    return sorted(images.targets.argmax(1).unique().tolist())[:SHOWN_CLASSES]
+
+
+def first_images(
+    images: SyntheticImages, classes: list[int]
+) -> UInt8[Tensor, "rounds shown images channels height width"]:
+    """The first images of each of some classes by round; black where there are fewer."""
+    rounds = int(images.rounds.max()) + 1
+    labels = images.targets.argmax(1)
+    grid = torch.zeros(rounds, len(classes), IMAGES_PER_CELL, *images.canvases.shape[1:], dtype=torch.uint8)
+    for round_ in range(rounds):
+        for column, label in enumerate(classes):
+            found = images.canvases[(images.rounds == round_) & (labels == label)][:IMAGES_PER_CELL]
+            grid[round_, column, : len(found)] = found
+    return grid

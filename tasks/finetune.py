@@ -4,7 +4,7 @@ from nas_core.evaluation.data import data_sources
 from nas_core.finetuning import finetune
 from storage.files import digest_of_file, digest_of_json, write_json
 from storage.manifests import Manifest
-from tasks.progress import progress_bar
+from tasks.artifacts import task_progress
 from tasks.retrain import load_model, write_weights
 from tasks.run import Run
 from tasks.stage import Product, round_figure, stage, stage_checkpoint
@@ -18,7 +18,8 @@ def finetune_student(run: Run, piece: str, key: str, _model: Manifest) -> Produc
     network, description = load_model(run.directory)
     images = data_sources.build(config.data, teacher=teacher)
     checkpoint = stage_checkpoint(run, piece, key)
-    history = finetune(network.to(teacher.device), images, config, run.config.seed, checkpoint, progress_bar(piece))
+    progress = task_progress(piece, run.artifact(piece))
+    history = finetune(network.to(teacher.device), images, config, run.config.seed, checkpoint, progress)
     tuned = run.layout.finetuned
     write_weights(network, tuned.weights)
     write_json(tuned.architecture, description | {"finetuned_on": {"images": len(images), "source": images.source}})

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from jaxtyping import Float, Int64, UInt8
-from prefect.artifacts import create_markdown_artifact
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from nas_core.evaluation.dataset_quality import class_affinity
@@ -13,6 +11,7 @@ from nas_core.reporting.page import render, report_sections
 from nas_core.reporting.picture import figure_files
 from nas_core.reporting.records import RunRecords
 from nas_core.reporting.summary import comparison, label_rows, summary_lines
+from nas_core.reporting.wording import duration
 from nas_core.seeding import generator
 from nas_core.teachers import Teacher
 from nas_core.training.batches import SyntheticBatches
@@ -20,12 +19,12 @@ from storage.dataset import SyntheticImages
 from storage.errors import StorageError
 from storage.files import digest_of_file, read_json, write_bytes, write_json
 from storage.manifests import Manifest, read_manifest
+from tasks.artifacts import show_link, show_text
 from tasks.baselines import requested
+from tasks.data import first_images, shown_classes
 from tasks.run import Run, accuracy_table, versions
 from tasks.stage import Product, piece_name, stage
 
-SHOWN_CLASSES = 10
-IMAGES_PER_CELL = 4
 LABEL_FIGURES = ("label_entropy", "label_confidence", "top1_drift", "top5_overlap")
 # Result key of the digest of what these stages made.
 DIGESTS = {"dataset": "dataset", "search": "search", "retrain": "model", "finetune": "finetuned"}
@@ -37,10 +36,9 @@ TIMED_STAGES = {"synthesis": "synthesis", "search": "search", "retrain": "retrai
 def write_report(run: Run, _piece: str, _key: str, _stages: list[Manifest], _shards: list[Manifest]) -> Product:
     """Write results.json, report.html and figures/, and show the result in Prefect."""
     results, figures = rewrite_report(run)
-    create_markdown_artifact(
-        _result_markdown(results), key=f"dfnas-{run.config.name}", description="Result of a dfnas run"
-    )
     layout = run.layout
+    show_text(run.artifact(), _result_markdown(run, results), "Result of a dfnas run")
+    show_link(run.artifact("report"), layout.report.as_uri(), "report.html", f"The whole report: {layout.report}")
     files = [layout.results, layout.report, *figures]
     return Product(digest=digest_of_file(layout.results), files=files, figures=results)
 
@@ -191,13 +189,13 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
     found, table = read_json(run.layout.search), accuracy_table(run.config)
     space, teacher = run.space(), run.teacher()
     images = SyntheticImages(run.layout.dataset)
-    shown = sorted(images.targets.argmax(1).unique().tolist())[:SHOWN_CLASSES]
+    shown = shown_classes(images)
     return RunRecords(
         results=results,
         config_yaml=run.layout.config.read_text(),
         class_names=teacher.class_names,
         shown_classes=shown,
-        image_grid=_image_grid(images, shown),
+        image_grid=first_images(images, shown),
         image_counts=_image_counts(images),
         target_prediction=_target_prediction(images, teacher, run.config.seed),
         class_affinity=_class_affinity(images),
@@ -225,20 +223,6 @@ def _synthesis_history(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _image_grid(
-    images: SyntheticImages, classes: list[int]
-) -> UInt8[Tensor, "rounds shown images channels height width"]:
-    """The first images of each class and round; black where there are fewer."""
-    rounds = int(images.rounds.max()) + 1
-    labels = images.targets.argmax(1)
-    grid = torch.zeros(rounds, len(classes), IMAGES_PER_CELL, *images.canvases.shape[1:], dtype=torch.uint8)
-    for round_ in range(rounds):
-        for column, label in enumerate(classes):
-            found = images.canvases[(images.rounds == round_) & (labels == label)][:IMAGES_PER_CELL]
-            grid[round_, column, : len(found)] = found
-    return grid
-
-
 def _image_counts(images: SyntheticImages) -> Int64[Tensor, "rounds classes"]:
     """Images by round and class asked for in it."""
     rounds, classes = int(images.rounds.max()) + 1, images.targets.shape[1]
@@ -259,7 +243,19 @@ def _class_affinity(images: SyntheticImages) -> Float[Tensor, "classes classes"]
     return class_affinity(images.targets[last], images.soft_labels[last])
 
 
-def _result_markdown(results: dict[str, Any]) -> str:
+def _result_markdown(run: Run, results: dict[str, Any]) -> str:
     rows = [f"| {quantity} | {teacher} | {student} |" for quantity, teacher, student in comparison(results)]
-    heading = [f"# {results['name']}", "", f"`{results['search']['architecture']}`", ""]
-    return "\n".join([*heading, "| | teacher | student |", "|---|---|---|", *rows])
+    time = duration(results["timings"]["total"])
+    return "\n".join(
+        [
+            f"# {results['name']}",
+            "",
+            f"`{results['search']['architecture']}`",
+            "",
+            "| | teacher | student |",
+            "|---|---|---|",
+            *rows,
+            "",
+            f"{results['synthesis']['images']:,} synthetic images, {time}. The whole report: `{run.layout.report}`",
+        ]
+    )

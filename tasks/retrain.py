@@ -7,14 +7,15 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from nas_core.reporting.figures import record_curves
 from nas_core.search_spaces import rebuild_network
 from nas_core.training.retraining import retrain
 from storage.errors import StorageError
 from storage.files import digest_of_file, digest_of_json, read_json, write_bytes, write_json
 from storage.layout import ModelLayout, RunLayout
 from storage.manifests import Manifest
+from tasks.artifacts import show_pictures, task_progress
 from tasks.data import batches, load_images
-from tasks.progress import progress_bar
 from tasks.run import Run
 from tasks.stage import Product, round_figure, stage, stage_checkpoint
 
@@ -28,6 +29,12 @@ def retrain_architecture(run: Run, piece: str, key: str, _dataset: Manifest, fou
     write_weights(network, layout.weights)
     write_json(layout.architecture, _description(run, found.figures["architecture"]))
     write_json(layout.training, history)
+    show_pictures(
+        run.artifact("training-curve"),
+        "Retraining",
+        [(record_curves(history), f"training of `{found.figures['architecture']}`")],
+        "Retraining over the epochs",
+    )
     digests = [digest_of_file(layout.weights), digest_of_file(layout.architecture)]
     return Product(
         digest=digest_of_json(digests),
@@ -42,7 +49,8 @@ def distil(run: Run, network: nn.Module, piece: str, key: str) -> list[dict[str,
     images, split = load_images(run)
     chosen = torch.cat([split.train, split.validation])
     training = batches(run, images, chosen, config.batch_size, config.augmentation)
-    return retrain(network, training, config, run.config.seed, stage_checkpoint(run, piece, key), progress_bar(piece))
+    checkpoint, progress = stage_checkpoint(run, piece, key), task_progress(piece, run.artifact(piece))
+    return retrain(network, training, config, run.config.seed, checkpoint, progress)
 
 
 def write_weights(network: nn.Module, path: Path) -> None:

@@ -60,6 +60,10 @@ class Run(BaseModel):
         spec = self.config.teacher.model_dump()
         return f"{spec.get('network') or spec.get('factory')} ({spec['name']})"
 
+    def artifact(self, part: str = "") -> str:
+        """Key in Prefect of what the run shows there: of its result, or of a part."""
+        return "-".join(filter(None, ["dfnas", self.config.name, part]))
+
     def teacher(self) -> Teacher:
         """The teacher on the run's device."""
         return _load(self.config.teacher.model_dump_json(), self.config.device)

@@ -17,7 +17,6 @@ from prefect import Task, get_run_logger, task
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
-from prefect.runtime import task_run
 from prefect.tasks import exponential_backoff
 
 from nas_core.checkpoint import Checkpoint
@@ -53,21 +52,21 @@ class Stage:
 
     Args:
         work: work(run, piece, key, *upstream manifests, **position) -> Product.
-        name: Name of the task in Prefect, and first part of its pieces' names.
+        name: First part of its pieces' names, and a tag of their runs in Prefect.
         version: Version of the code behind it: raise it when the same inputs would give other content.
         sections: Config sections that the content depends on, dotted for a part of one.
+        title: What its runs in Prefect are called; empty: the function's name in words.
     """
 
-    def __init__(self, work: Work, name: str, version: int, sections: tuple[str, ...]) -> None:
+    def __init__(self, work: Work, name: str, version: int, sections: tuple[str, ...], title: str = "") -> None:
         self.work = work
+        self.words = title or work.__name__.replace("_", " ")
         self.name = name
         self.version = version
         self.sections = sections
         self.task: Task[..., Manifest] = task(
             name=name,
             description=(work.__doc__ or "").strip(),
-            task_run_name=_task_run_name,
-            tags=["dfnas", name],
             cache_policy=CachePolicy.from_cache_key_fn(self._cache_key),
             result_serializer="json",
             persist_result=True,
@@ -86,8 +85,20 @@ class Stage:
             position: Which piece it is, such as round=1, shard=2.
         """
         done = run.layout.manifest(piece_name(self.name, position)).exists()
-        bound = self.task.with_options(result_storage=run.layout.cache, refresh_cache=not done)
+        title = self.title(position)
+        bound = self.task.with_options(
+            # Both: until a run's inputs are there, Prefect shows the task's name with a random suffix.
+            name=title,
+            task_run_name=title,
+            tags=["dfnas", run.config.name, self.name, *(f"{axis}-{number}" for axis, number in position.items())],
+            result_storage=run.layout.cache,
+            refresh_cache=not done,
+        )
         return bound.submit(run=run, upstream=list(upstream), position=position)
+
+    def title(self, position: dict[str, int]) -> str:
+        """Name of a piece's run in Prefect, such as "synthesize round 2 shard 17"."""
+        return " ".join([self.words, *(f"{axis} {number}" for axis, number in position.items())])
 
     def key(self, run: Run, upstream: list[Any], position: dict[str, int]) -> str:
         """Digest of all that a piece's content depends on."""
@@ -129,9 +140,9 @@ class Stage:
         return manifest
 
 
-def stage(name: str, *, version: int, sections: tuple[str, ...] = ()) -> Callable[[Work], Stage]:
+def stage(name: str, *, version: int, sections: tuple[str, ...] = (), title: str = "") -> Callable[[Work], Stage]:
     """Decorator that makes a `Stage` of a function; see there."""
-    return lambda work: Stage(work, name, version, sections)
+    return lambda work: Stage(work, name, version, sections, title)
 
 
 def piece_name(name: str, position: dict[str, int]) -> str:
@@ -155,11 +166,6 @@ def _part(settings: Any, section: str) -> Any:
     for key in section.split("."):
         settings = settings[key]
     return settings
-
-
-def _task_run_name() -> str:
-    parameters = task_run.get_parameters()
-    return piece_name(str(task_run.get_task_name()), parameters["position"])
 
 
 def _is_transient(_task: Any, _run: Any, state: Any) -> bool:

@@ -2,9 +2,9 @@
 
 import safetensors.torch
 import torch
-from prefect.artifacts import create_table_artifact
 
 from nas_core.evaluation.dataset_quality import DatasetQuality, dataset_quality
+from nas_core.reporting.figures import image_grid
 from nas_core.reporting.summary import quality_rows
 from nas_core.seeding import generator
 from nas_core.synthesis.build import build_engine
@@ -12,7 +12,8 @@ from nas_core.synthesis.labels import chosen_classes, label_changes, one_hot, sh
 from storage.dataset import DatasetLayout, SyntheticImages, SyntheticStore
 from storage.files import digest_of, digest_of_json, write_bytes, write_json
 from storage.manifests import Manifest
-from tasks.progress import progress_bar
+from tasks.artifacts import show_pictures, show_table, task_progress
+from tasks.data import first_images, shown_classes
 from tasks.run import Run
 from tasks.stage import Product, round_figure, stage, stage_checkpoint
 
@@ -45,7 +46,11 @@ def learn_engine(run: Run, piece: str, key: str, _noise: Manifest) -> Product:
     config, teacher = run.config.synthesis, run.teacher()
     classes = chosen_classes(config.classes, teacher.class_names)
     learned, history = build_engine(teacher, config).learn(
-        classes, config.batch_size, run.config.seed, stage_checkpoint(run, piece, key), progress_bar(piece)
+        classes,
+        config.batch_size,
+        run.config.seed,
+        stage_checkpoint(run, piece, key),
+        task_progress(piece, run.artifact("learn")),
     )
     content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in learned.items()})
     write_bytes(run.layout.learned, content)
@@ -76,7 +81,7 @@ def synthesize(run: Run, piece: str, key: str, _previous: Manifest, *, round: in
         target_temperature=temperature,
         start=start,
         checkpoint=stage_checkpoint(run, piece, key),
-        progress=progress_bar(piece),
+        progress=task_progress(piece),
     )
     arrays = {name: getattr(images, name).numpy() for name in ("canvases", "targets", "soft_labels", "losses")}
     digest = store.write(round, shard, arrays)
@@ -98,7 +103,7 @@ def commit_dataset(run: Run, piece: str, _key: str, shard_rounds: list[Manifest]
     """Read every shard-round back, judge the images, and record in the dataset where they come from."""
     store = SyntheticStore.open(run.layout.dataset)
     layout = store.layout
-    progress = progress_bar("dataset")
+    progress = task_progress("dataset")
     positions = [(r, s) for r in range(layout.rounds) for s in range(layout.shards)]
     digests = []
     for done, (round_, shard) in enumerate(positions, start=1):
@@ -136,9 +141,18 @@ def _quality(run: Run) -> DatasetQuality:
     quality = dataset_quality(
         images.canvases[sample], images.targets[sample], run.teacher(), draws, verifier=run.verifier()
     )
-    create_table_artifact(
+    show_table(
+        run.artifact("quality"),
         [{"measure": name, "value": value} for name, value in quality_rows(quality.figures())],
-        key=f"dfnas-{run.config.name}-quality",
-        description="Synthetic images, judged by the teacher alone",
+        "Synthetic images, judged by the teacher alone",
+    )
+    shown = shown_classes(images)
+    names = [run.teacher().class_names[index] for index in shown]
+    grid = image_grid(first_images(images, shown), names)
+    show_pictures(
+        run.artifact("images"),
+        "Synthetic images",
+        [(grid, f"{len(images):,} images; the first of each class, one row per round")],
+        "Synthetic images by round and class",
     )
     return quality

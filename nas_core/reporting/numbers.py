@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -30,12 +31,13 @@ def drawn_numbers(figure: Figure) -> list[Row]:
     rows: list[Row] = []
     for number, axes in enumerate(figure.axes):
         panel = axes.get_title("left") or axes.get_title() or str(number)
-        series = [(line.get_label(), np.asarray(line.get_xydata())) for line in axes.get_lines()]
-        series += [(points.get_label(), np.asarray(points.get_offsets())) for points in axes.collections]
+        lines = [(line.get_label(), line.get_xydata()) for line in axes.get_lines()]
+        scattered = [shape for shape in axes.collections if isinstance(shape, PathCollection)]
+        series = [*lines, *((points.get_label(), points.get_offsets()) for points in scattered)]
         rows += [
-            {"panel": panel, "series": _plain(label), "x": float(x), "y": float(y)}
+            {"panel": panel, "series": _plain(label), "x": x, "y": y}
             for label, points in series
-            for x, y in points
+            for x, y in np.asarray(points, dtype=float).tolist()
         ]
         rows += [
             {"panel": panel, "series": _plain(bars.get_label()), "x": bar.get_x() + bar.get_width() / 2, "y": height}

@@ -13,6 +13,9 @@ from nas_core.registry import Spec
 from nas_core.teachers.teacher import Teacher, checked, teachers
 from nas_core.teachers.weights import load_weights
 
+# Of pixels in [0, 1] a mean lies there too, and a larger deviation than theirs is only ever a choice of scale.
+LARGEST_STATISTIC = 10.0
+
 
 class WeightsFileSpec(Spec):
     """What any teacher from a weights file has to say about its input and output."""
@@ -36,6 +39,16 @@ class WeightsFileSpec(Spec):
     flip_invariant: bool = Field(
         default=True, description="whether a horizontally mirrored image keeps its class (not so for digits or text)"
     )
+
+    @model_validator(mode="after")
+    def _counts_pixels_from_0_to_1(self) -> "WeightsFileSpec":
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if max(map(abs, values)) > LARGEST_STATISTIC:
+                raise ValueError(
+                    f"{name} = {list(values)} looks like a preprocessing of pixels in [0, 255]; "
+                    "here they are in [0, 1]: divide by 255"
+                )
+        return self
 
     @model_validator(mode="after")
     def _names_its_classes(self) -> "WeightsFileSpec":

@@ -1,6 +1,8 @@
 """A real Prefect server for the session, and the `dfnas` command as users run it."""
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -136,3 +138,61 @@ def finished_run(dfnas: Dfnas, tiny_config: Path, tmp_path_factory: pytest.TempP
     assert result.returncode == 0, result.stderr
     (directory / "terminal.txt").write_text(result.stdout + result.stderr)
     return directory
+
+
+@dataclass(frozen=True)
+class DeployedRun:
+    """A run that a worker made.
+
+    Attributes:
+        directory: Its run directory.
+        flow_run: Its id in Prefect.
+        listed: What `prefect deployment ls` says.
+    """
+
+    directory: Path
+    flow_run: str
+    listed: str
+
+
+@pytest.fixture(scope="session")
+def deployed_run(
+    prefect_server: PrefectServer, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory
+) -> DeployedRun:
+    """`dfnas/full` on the tiny config, by the documented commands: pool, deploy, worker, deployment run."""
+
+    def prefect(*arguments: str) -> str:
+        result = subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments],
+            env=prefect_server.environment,
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=800,
+        )
+        assert result.returncode == 0, (result.stdout + result.stderr)[-2000:]
+        return result.stdout
+
+    directory = tmp_path_factory.mktemp("deployed") / "run"
+    prefect("work-pool", "create", "dfnas", "--type", "process")
+    prefect("--no-prompt", "deploy", "--all")
+    config = json.dumps(yaml.safe_load(tiny_config.read_text()))
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "dfnas"]
+    with (directory.parent / "worker.log").open("w") as log:
+        worker = subprocess.Popen(
+            command, env=prefect_server.environment, cwd=PROJECT, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        run = ["deployment", "run", "dfnas/full", "--param", f"run_dir={json.dumps(str(directory))}"]
+        text = prefect(*run, "--param", f"config={config}", "--watch")
+    finally:
+        worker.terminate()
+        try:
+            worker.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+    found = re.search(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text)
+    assert found, text
+    return DeployedRun(directory, found[0], prefect("deployment", "ls"))

@@ -5,6 +5,7 @@ import torch
 from matplotlib.patches import FancyArrowPatch
 
 from nas_core.reporting.figures import image_grid, record_curves, synthesis_curves, target_prediction
+from nas_core.reporting.numbers import as_csv, drawn_numbers
 from nas_core.reporting.search_figures import (
     Edge,
     cell_edges,
@@ -185,3 +186,16 @@ def test_any_class_name_can_be_drawn(name):
 
 def test_equal_figures_give_equal_bytes():
     assert data_uri(score_by_macs(CANDIDATES, "c")) == data_uri(score_by_macs(CANDIDATES, "c"))
+
+
+# --- numbers ---
+
+
+def test_the_numbers_of_a_figure_are_what_its_lines_and_points_show():
+    rows = drawn_numbers(score_by_generation(CANDIDATES))
+    assert {row["series"] for row in rows} == {"candidate", "best so far", "median"}
+    best = [(row["x"], row["y"]) for row in rows if row["series"] == "best so far"]
+    assert [score for _, score in best] == [0.5, 0.9, 0.9]
+    assert len([row for row in rows if row["series"] == "candidate"]) == len(CANDIDATES)
+    table = as_csv(drawn_numbers(record_curves([{"epoch": 0, "loss": 1.5}, {"epoch": 1, "loss": 1.0}])))
+    assert table == "panel,series,x,y\nloss,,0.0,1.5\nloss,,1.0,1.0\n"

@@ -3,8 +3,10 @@
 Skipped where there is no Chromium with its driver. Screenshots are left in build/screenshots.
 """
 
+import json
 import shutil
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,3 +109,16 @@ def test_images_and_curves_are_drawn_in_the_browser(looker: Looker, part: str):
     [(width, height)] = looker.pictures()
     assert width > 300
     assert height > 100
+
+
+@pytest.mark.usefixtures("deployed_run")
+def test_the_config_is_a_form_with_descriptions_and_bounds(looker: Looker):
+    with urllib.request.urlopen(f"{looker.address}/api/deployments/name/dfnas/full") as answer:
+        deployment = json.load(answer)
+    looker.at(
+        f"deployments/deployment/{deployment['id']}/run",
+        "form",
+        "every random draw of the run derives from it",
+        "batches of canvases per round; each is made by itself",
+        "List can only have 2 items",
+    )

@@ -28,6 +28,10 @@ class _Engine(Spec):
         """CPU threads of each shard; None: as many as its process has."""
         return self.threads
 
+    def shards_at_once(self) -> int:
+        """Shards that share the memory of a device of this machine."""
+        return 1
+
 
 class _Workers(_Engine):
     workers: int = Field(default=2, ge=1, description="shards at the same time")
@@ -35,6 +39,10 @@ class _Workers(_Engine):
     def shard_threads(self) -> int | None:
         """As set; otherwise the machine's cores, divided among the workers."""
         return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+
+    def shards_at_once(self) -> int:
+        """As many as there are workers."""
+        return self.workers
 
 
 class Local(_Engine):
@@ -52,6 +60,10 @@ class Processes(_Workers):
         description="CUDA devices by number: each process sees one of them, in turn; none: every process sees all",
     )
 
+    def shards_at_once(self) -> int:
+        """The workers of the busiest device."""
+        return -(-self.workers // (len(self.devices) or 1))
+
 
 class Dask(_Workers):
     """Workers of a Dask cluster (pip install dfnas[dask])."""
@@ -62,6 +74,10 @@ class Dask(_Workers):
         description="scheduler of a running cluster, such as tcp://host:8786; none: a cluster of `workers` processes "
         "on this machine, for as long as the shards take",
     )
+
+    def shards_at_once(self) -> int:
+        """As many as there are workers; elsewhere, at least one."""
+        return 1 if self.address else self.workers
 
 
 class Ray(_Workers):
@@ -74,6 +90,12 @@ class Ray(_Workers):
         "machine, for as long as the shards take",
     )
     gpus: float = Field(default=0.0, ge=0, description="GPUs that a shard needs; Ray shows it no others")
+
+    def shards_at_once(self) -> int:
+        """As many as a GPU is shared by; elsewhere, at least one."""
+        if self.gpus:
+            return max(1, int(1 / self.gpus))
+        return 1 if self.address else self.workers
 
 
 Execution = Local | Processes | Dask | Ray

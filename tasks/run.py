@@ -111,7 +111,7 @@ def preflight(config: RunConfig) -> str:
     if verifier is not None:
         check_verifier(verifier, teacher)
     check_synthesis(teacher, config.synthesis)
-    check_memory(teacher, config.synthesis)
+    check_memory(teacher, config.synthesis, config.execution.shards_at_once())
     space, retrain = config.search.space, config.retrain
     searched = build_space(space, teacher)
     strategies.build(config.search.strategy).check(searched, config.search.max_macs)

@@ -108,8 +108,10 @@ def _outcome(future: PrefectFuture[Manifest]) -> Manifest | Exception:
 def _in_groups(run: Run, first: Manifest, runner: TaskRunner) -> Outcomes:
     outcomes: dict[str, Manifest | Exception] = {}
     groups = groups_of_shards(run.config.synthesis.shards, run.config.execution.most_tasks)
-    futures = [runner.submit(synthesize_group, {"run": run, "first": first, "shards": group}) for group in groups]
-    for group, future in zip(groups, futures, strict=True):
+    # Groups that are done are no task again: resuming should cost what is missing, not what is there.
+    missing = [group for group in groups if not _are_done(run, first, group, outcomes)]
+    futures = [runner.submit(synthesize_group, {"run": run, "first": first, "shards": group}) for group in missing]
+    for group, future in zip(missing, futures, strict=True):
         try:
             outcomes |= future.result()
         except GroupError as error:
@@ -117,6 +119,18 @@ def _in_groups(run: Run, first: Manifest, runner: TaskRunner) -> Outcomes:
         except Exception as error:  # noqa: BLE001 - as above
             outcomes |= {_piece(r, s): error for s in group for r in range(run.config.synthesis.rounds)}
     return outcomes
+
+
+def _are_done(run: Run, first: Manifest, shards: range, outcomes: dict[str, Manifest | Exception]) -> bool:
+    """Whether the run directory has all rounds of some shards; adds those that it has to `outcomes`."""
+    for shard in shards:
+        previous = first
+        for round_ in range(run.config.synthesis.rounds):
+            found = synthesize.found(run, [previous], {"round": round_, "shard": shard})
+            if found is None:
+                return False
+            outcomes[_piece(round_, shard)] = previous = found
+    return True
 
 
 def groups_of_shards(shards: int, most_tasks: int) -> list[range]:

@@ -140,6 +140,11 @@ class Stage:
     def _cache_key(self, _: TaskRunContext, parameters: dict[str, Any]) -> str:
         return f"{self.name}-{self.key(**parameters)}"
 
+    def found(self, run: Run, upstream: list[Any], position: dict[str, int]) -> Manifest | None:
+        """The manifest of a piece that the run directory has, made from the same; else None."""
+        existing = read_manifest(run.layout.manifest(piece_name(self.name, position)))
+        return existing if existing is not None and existing.key == self.key(run, upstream, position) else None
+
     def perform(self, run: Run, upstream: list[Any], position: dict[str, int]) -> Manifest:
         """Do one piece of this stage, unless the run directory has it; call it in a task.
 
@@ -152,8 +157,7 @@ class Stage:
         logger = get_run_logger()
         piece, key = piece_name(self.name, position), self.key(run, upstream, position)
         path = run.layout.manifest(piece)
-        existing = read_manifest(path)
-        if existing is not None and existing.key == key:
+        if (existing := self.found(run, upstream, position)) is not None:
             logger.info("%s is in the run directory already", piece)
             return existing
         logger.info("%s starts", piece)

@@ -90,7 +90,7 @@ class Dfnas:
             capture_output=True,
             text=True,
             check=False,
-            timeout=200,
+            timeout=600,
         )
 
     def kill_when(self, ready: Callable[[], bool], *arguments: str | Path) -> None:

@@ -70,14 +70,17 @@ def test_sigterm_saves_the_work_in_progress_and_the_same_command_resumes(
 def test_a_run_goes_on_while_prefects_api_does_not_answer(
     dfnas, prefect_server, tiny_config: Path, finished_run: Path, tmp_path: Path
 ):
-    """The server stands still while the shards are made, and then has its say again."""
-    manifests = tmp_path / "manifests"
+    """The server stands still from before a shard is done until after; the next one waits for it to answer again."""
     command = [sys.executable, "-m", "flows.cli", "run", str(tiny_config), "--run-dir", str(tmp_path)]
-    process = subprocess.Popen([*command, "--until", "synthesis"], env=dfnas.environment, cwd=PROJECT)
-    wait_until((manifests / "noise.json").exists)
+    process = subprocess.Popen(
+        [*command, "--until", "synthesis"], env=dfnas.environment, cwd=PROJECT, stdout=subprocess.DEVNULL
+    )
+    shard = "synthesis-round-000-shard-00000"
+    log = tmp_path / "dfnas.log"
+    wait_until(lambda: log.exists() and f"{shard} starts" in log.read_text())
     os.killpg(prefect_server.process.pid, signal.SIGSTOP)
     try:
-        wait_until((manifests / "synthesis-round-001-shard-00001.json").exists)
+        wait_until((tmp_path / "manifests" / f"{shard}.json").exists)
     finally:
         os.killpg(prefect_server.process.pid, signal.SIGCONT)
     assert process.wait(timeout=PATIENCE_SECONDS) == 0

@@ -5,3 +5,5 @@ import os
 # No outside look-ups, unless the user asks for them. Set before Prefect is imported, which reads them once.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+# A run says every 30 seconds, the least that Prefect allows, that it is alive (see flows/crashes.py).
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")

@@ -1,4 +1,4 @@
-"""The `dfnas` command. Exit codes: 0 done, 1 failed or broken, 2 bad input, 130 interrupted."""
+"""The `dfnas` command. Exit codes: 0 done, 1 failed or broken, 2 bad input, 130 interrupted, 143 terminated."""
 
 import json
 import os
@@ -93,7 +93,9 @@ def repair(
     layout = layout_of(directory)
     parsed = read_config(layout.config)
     from flows.pipeline import Goal
+    from tasks.run import last_execution
 
+    parsed = parsed.model_copy(update={"execution": last_execution(layout)})
     reached = [goal for goal in Goal if layout.manifest(goal).exists()]
     run_pipeline(parsed, str(directory), reached[-1] if reached else Goal.SYNTHESIS, verbose=verbose)
 
@@ -217,7 +219,8 @@ def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verb
     from prefect import tags
 
     from flows.pipeline import Goal, dfnas
-    from flows.terminal import describe_failure, leaving_at_once, log_to
+    from flows.terminal import describe_failure, leaving_at_once
+    from tasks.logs import log_to
     from tasks.report import summary
     from tasks.run import open_run
 

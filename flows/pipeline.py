@@ -16,8 +16,9 @@ from tasks.report import write_report
 from tasks.retrain import retrain_architecture
 from tasks.run import locked, open_run
 from tasks.search import search_architecture
-from tasks.shards import done_shards, follow_shards
-from tasks.synthesis import commit_dataset, initialise_noise, learn_engine, synthesize
+from tasks.shards import synthesize_shards
+from tasks.stopping import saving_on_termination
+from tasks.synthesis import commit_dataset, initialise_noise, learn_engine
 from tasks.verification import verify
 
 
@@ -31,7 +32,8 @@ class Goal(StrEnum):
     REPORT = "report"
 
 
-# One worker: a task uses all cores (or the device) by itself, and two at once would only slow each other down.
+# One worker: a task uses all cores (or the device) by itself, and two at once would only slow each other down. Shards
+# run side by side where `config.execution` says so.
 @flow(  # type: ignore[call-overload]
     name="dfnas",
     flow_run_name="{config.name} until {until}",
@@ -55,21 +57,13 @@ def dfnas(
         The figures of the last stage; of the whole pipeline, the content of `results.json`.
     """
     run = open_run(config, run_dir)
-    with locked(run):
+    with locked(run), saving_on_termination():
         verify(run)
-        done_before = done_shards(run)
 
         first = initialise_noise.submit(run)
         if config.synthesis.engine.learns:
             first = learn_engine.submit(run, first)
-        images = {(-1, shard): first for shard in range(config.synthesis.shards)}
-        for round_ in range(config.synthesis.rounds):
-            for shard in range(config.synthesis.shards):
-                labels = images[round_ - 1, shard]
-                images[round_, shard] = synthesize.submit(run, labels, round=round_, shard=shard)
-        shards = {position: future for position, future in images.items() if position[0] >= 0}
-        follow_shards(run, shards, done_before)
-        shard_rounds = list(shards.values())
+        shard_rounds = synthesize_shards(run, first.result())
         dataset = commit_dataset.submit(run, shard_rounds)
         if until is Goal.SYNTHESIS:
             return dataset.result().figures

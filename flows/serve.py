@@ -3,6 +3,7 @@
 The same by hand, each in a terminal of its own:
 
     prefect server start
+    python -m flows.crashes
     prefect work-pool create dfnas --type process
     prefect --no-prompt deploy --all
     prefect worker start --pool dfnas
@@ -28,8 +29,11 @@ def main() -> None:
         # An exit like any other, so that the blocks below stop what they started.
         signal.signal(stop, lambda *_: sys.exit(0))
     url = os.environ.setdefault("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    from flows.crashes import watch_for_crashes  # Prefect, which reads the environment once, on import.
+
     with nullcontext() if answers(url) else background("server", "start"):
         wait_for(url)
+        watch_for_crashes()
         prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
         prefect("--no-prompt", "deploy", "--all")
         with background("worker", "start", "--pool", POOL):
@@ -47,11 +51,11 @@ def prefect(*arguments: str) -> None:
 
 
 @contextmanager
-def background(*arguments: str) -> Iterator[None]:
+def background(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A Prefect command that runs as long as the block."""
     process = subprocess.Popen([sys.executable, "-m", "prefect", *arguments])
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(timeout=30)

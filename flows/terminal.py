@@ -1,61 +1,50 @@
 """The terminal's view of a run: Prefect's log goes to a file, and a failure becomes a sentence."""
 
-import logging
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from prefect.logging.configuration import setup_logging
-from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL
 
 from nas_core.errors import InputError
+from tasks.shards import IncompleteError
 
-# The shell's exit code for a process ended by Ctrl-C.
-INTERRUPTED = 130
-
-
-def log_to(path: Path, *, verbose: bool) -> None:
-    """From now on append Prefect's log to a file, and show it on the terminal only if `verbose`."""
-    # Prefect sets its handlers up when it first logs; do it now, so that there is something to remove.
-    setup_logging()
-    root = logging.getLogger()
-    for handler in [] if verbose else list(root.handlers):
-        if isinstance(handler, PrefectConsoleHandler):
-            root.removeHandler(handler)
-    file = logging.FileHandler(path)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("prefect", "storage"):
-        logging.getLogger(name).addHandler(file)
+# The shell's exit codes for a process ended by Ctrl-C and by SIGTERM.
+INTERRUPTED, TERMINATED = 130, 143
 
 
 @contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """Within, Ctrl-C ends the process at once if Prefect's embedded server is in use.
+    """Within, Ctrl-C ends the process at once if Prefect's embedded server is in use; SIGTERM, once Prefect is done.
 
-    A terminal sends the signal to that server too, and Prefect would then wait minutes for it to note the
-    interruption. Nothing is lost: what is done is in the run directory. A server of the user's is told as usual.
+    A terminal sends Ctrl-C to that server too, and Prefect would then wait minutes for it to note the interruption.
+    Nothing is lost: what is done is in the run directory. A server of the user's is told as usual.
+
+    Prefect takes SIGTERM itself while a flow runs, lets work in progress save its state, and then passes it on to here.
     """
-    if PREFECT_API_URL.value():
-        yield
-        return
-
-    from prefect.server.api.server import SubprocessASGIServer
-
-    def leave(*_: Any) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        os.write(2, b"\ndfnas: interrupted; the same command resumes\n")
-        SubprocessASGIServer().stop()
-        os._exit(INTERRUPTED)
-
-    before = signal.signal(signal.SIGINT, leave)
+    embedded = not PREFECT_API_URL.value()
+    before = {
+        number: signal.signal(number, _leave)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if number == signal.SIGTERM or embedded
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, _frame: Any) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    word, code = ("interrupted", INTERRUPTED) if number == signal.SIGINT else ("terminated", TERMINATED)
+    os.write(2, f"\ndfnas: {word}; the same command resumes\n".encode())
+    if not PREFECT_API_URL.value():
+        SubprocessASGIServer().stop()
+    os._exit(code)
 
 
 def describe_failure(state: Any) -> tuple[str, int]:
@@ -66,5 +55,7 @@ def describe_failure(state: Any) -> tuple[str, int]:
         error = raised
     if isinstance(error, InputError):
         return str(error), 2
+    if isinstance(error, IncompleteError):
+        return str(error), 1
     kind = type(error).__name__ if isinstance(error, BaseException) else state.name
     return f"the run failed ({kind}: {error or state.message})", 1

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nas_core.baselines import Baseline
 from nas_core.evaluation.data import data_sources
+from nas_core.execution import ExecutionSpec, Local
 from nas_core.finetuning import FinetuneRecipe
 from nas_core.registry import Spec
 from nas_core.search_spaces import spaces
@@ -121,6 +122,11 @@ class RunConfig(Spec):
         description="further training of the student on real images, which is not data-free; none: there is none",
     )
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="final figures")
+    execution: ExecutionSpec = Field(default_factory=Local, description="where synthesis shards run")
+
+    def content(self) -> dict[str, Any]:
+        """What is computed, as JSON values, without where: runs that differ in nothing else are the same."""
+        return self.model_dump(mode="json", exclude={"execution"})
 
     @model_validator(mode="after")
     def _judged_on_other_images(self) -> "RunConfig":

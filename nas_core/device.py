@@ -1,8 +1,22 @@
 """Choice of the device on which a stage runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from nas_core.errors import InputError
+
+
+@contextmanager
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Within, PyTorch uses that many CPU threads; None: as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -18,18 +18,24 @@ BYTES_PER_ACTIVATION = 2
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def check_memory(teacher: Teacher, config: SynthesisConfig) -> None:
-    """Refuse a shard that is larger than the whole memory of the teacher's device.
+def check_memory(teacher: Teacher, config: SynthesisConfig, at_once: int = 1) -> None:
+    """Refuse shards that are larger than the whole memory of the teacher's device.
+
+    Args:
+        teacher: On the device.
+        config: Of the shards.
+        at_once: Shards that share that device.
 
     Raises:
         InputError: With both numbers.
     """
-    needed, there = shard_bytes(teacher, config), total_memory(teacher.device)
+    needed, there = at_once * shard_bytes(teacher, config), total_memory(teacher.device)
     if needed > there:
         canvas = "x".join(map(str, config.canvas_size(teacher.input_shape)))
         raise InputError(
-            f"one shard of {config.batch_size} canvases of {canvas} takes at least {_gib(needed)} of memory, and "
-            f"{teacher.device} has {_gib(there)}: lower synthesis.batch_size or synthesis.canvas"
+            f"{'one shard' if at_once == 1 else f'{at_once} shards at once'} of {config.batch_size} canvases of "
+            f"{canvas} takes at least {_gib(needed)} of memory, and {teacher.device} has {_gib(there)}: lower "
+            f"synthesis.batch_size{'' if at_once == 1 else ', execution.workers'} or synthesis.canvas"
         )
 
 

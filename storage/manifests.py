@@ -16,10 +16,11 @@ class Provenance(BaseModel):
     """What a run is made of: its manifest.json.
 
     Attributes:
-        config: Digest of the config's values.
+        config: Digest of the config's values, without where it runs.
         teacher: The teacher's fingerprint.
         seed: The run's seed.
         versions: Of Python and of the packages that decide what is computed, when the run was started.
+        execution: Where it ran last.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +29,7 @@ class Provenance(BaseModel):
     teacher: str
     seed: int
     versions: dict[str, str]
+    execution: dict[str, Any] = {}
 
     def write(self, path: Path) -> None:
         """Write it atomically."""

@@ -54,7 +54,7 @@ def _compared(directory: Path, label: str) -> ComparedRun:
     return ComparedRun(
         label=label,
         results=read_json(layout.results),
-        config=run.config.model_dump(mode="json"),
+        config=run.config.content(),
         search_candidates=read_json(layout.search)["candidates"],
         retrain_history=read_json(layout.training),
     )

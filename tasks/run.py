@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from nas_core.baselines import check_baselines
 from nas_core.config import RunConfig, flatten
@@ -18,6 +18,7 @@ from nas_core.device import resolve_device
 from nas_core.errors import InputError
 from nas_core.evaluation.data import data_sources
 from nas_core.evaluation.dataset_quality import check_verifier
+from nas_core.execution import Execution, ExecutionSpec, Local
 from nas_core.memory import check_memory
 from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, spaces
@@ -32,6 +33,7 @@ from storage.files import digest_of_json, exclusive, refuse_outside_links, remov
 from storage.integrity import config_digest
 from storage.layout import RunLayout
 from storage.manifests import Provenance
+from tasks.execution import check_execution
 
 
 class Run(BaseModel):
@@ -107,12 +109,13 @@ def preflight(config: RunConfig) -> str:
         InputError: With one sentence about the first thing that is wrong.
     """
     resolve_device(config.device)
+    check_execution(config.execution)
     teacher = _load(config.teacher.model_dump_json(), config.device)
     verifier = load_verifier(config)
     if verifier is not None:
         check_verifier(verifier, teacher)
     check_synthesis(teacher, config.synthesis)
-    check_memory(teacher, config.synthesis)
+    check_memory(teacher, config.synthesis, config.execution.shards_at_once())
     space, retrain = config.search.space, config.retrain
     searched = build_space(space, teacher)
     strategies.build(config.search.strategy).check(searched, config.search.max_macs)
@@ -147,12 +150,15 @@ def open_run(config: RunConfig, directory: str | None = None) -> Run:
             f"{layout.root} was made with another teacher (fingerprint {known.teacher[:12]}, now "
             f"{run.fingerprint[:12]}): choose another --run-dir, or restore the weights"
         )
-    values = config.model_dump(mode="json")
-    ours = Provenance(config=digest_of_json(values), teacher=run.fingerprint, seed=config.seed, versions=versions())
+    values = config.content()
+    ours = known or Provenance(
+        config=digest_of_json(values), teacher=run.fingerprint, seed=config.seed, versions=versions()
+    )
+    ours = ours.model_copy(update={"execution": config.execution.model_dump(mode="json")})
     with locked(run):
-        if config_digest(layout.config) != (known or ours).config:
+        if config_digest(layout.config) != ours.config:
             write_bytes(layout.config, yaml.safe_dump(values, sort_keys=False).encode())
-        if known is None:
+        if known != ours:
             ours.write(layout.provenance)
     return run
 
@@ -187,7 +193,7 @@ def refuse_other_config(layout: RunLayout, config: RunConfig) -> Provenance | No
     Raises:
         InputError: Naming every field that differs, or the files that would have to be restored.
     """
-    ours = config.model_dump(mode="json")
+    ours = config.content()
     try:
         known = Provenance.read(layout.provenance)
     except StorageError:
@@ -213,7 +219,7 @@ def refuse_other_config(layout: RunLayout, config: RunConfig) -> Provenance | No
 def _completed(values: dict[str, Any]) -> dict[str, Any]:
     """A config of an earlier version, with today's defaults for settings that it did not have yet."""
     try:
-        return RunConfig.model_validate(values).model_dump(mode="json")
+        return RunConfig.model_validate(values).content()
     except ValidationError:
         return values
 
@@ -258,11 +264,20 @@ def load_run(directory: Path) -> Run:
             f"{layout.config} is damaged (it differs from its digest in manifest.json): `dfnas run CONFIG --run-dir "
             f"{directory}` with the config that the run was started with restores it"
         )
+    values = {**(_values_in(layout.config) or {}), "execution": known.execution or Local()}
     try:
-        config = RunConfig.model_validate(_values_in(layout.config))
+        config = RunConfig.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{layout.config} was written by another version of dfnas: use that one") from error
     return Run(directory=str(layout.root), config=config, fingerprint=known.teacher)
+
+
+def last_execution(layout: RunLayout) -> Execution:
+    """Where a run's shards ran last; one after the other, if that cannot be told."""
+    try:
+        return TypeAdapter(ExecutionSpec).validate_python(Provenance.read(layout.provenance).execution)
+    except (StorageError, ValidationError):
+        return Local()
 
 
 def versions() -> dict[str, str]:

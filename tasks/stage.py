@@ -17,6 +17,7 @@ from prefect import Task, get_run_logger, task
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner
 from prefect.tasks import exponential_backoff
 
 from nas_core.checkpoint import Checkpoint
@@ -24,8 +25,11 @@ from storage.checkpoints import load_checkpoint, save_checkpoint
 from storage.files import digest_of_json
 from storage.manifests import Manifest, digests_of_files, read_manifest
 from tasks.run import Run
+from tasks.stopping import STOP, raise_if_stopped
 
-LASTING_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT}
+LASTING_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.ENOTDIR,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,25 @@ Work = Callable[..., Product]
 Result = Manifest | PrefectFuture[Manifest]
 
 
+def is_transient(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether a failure may pass by itself: trouble with files or network, not bad input and not a bug.
+
+    Of several at once, one such is enough: what is done is not done again.
+    """
+    error = state.result(raise_on_failure=False)
+    errors = error.exceptions if isinstance(error, ExceptionGroup) else [error]
+    return any(isinstance(one, OSError) and one.errno not in LASTING_ERRORS for one in errors)
+
+
+RETRIES: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=2),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_transient,
+}
+"""How tasks are retried."""
+
+
 class Stage:
     """A step of the pipeline; call `submit` in a flow.
 
@@ -64,24 +87,33 @@ class Stage:
         self.name = name
         self.version = version
         self.sections = sections
+        self.__module__ = work.__module__
         self.task: Task[..., Manifest] = task(
             name=name,
             description=(work.__doc__ or "").strip(),
             cache_policy=CachePolicy.from_cache_key_fn(self._cache_key),
             result_serializer="json",
             persist_result=True,
-            retries=2,
-            retry_delay_seconds=exponential_backoff(backoff_factor=2),
-            retry_jitter_factor=0.5,
-            retry_condition_fn=_is_transient,
-        )(self._perform)
+            **RETRIES,
+        )(self.perform)
 
-    def submit(self, run: Run, *upstream: Result | Sequence[Result], **position: int) -> PrefectFuture[Manifest]:
+    def __reduce__(self) -> str:
+        """By name: worker processes find it in its module."""
+        return self.work.__name__
+
+    def submit(
+        self,
+        run: Run,
+        *upstream: Result | Sequence[Result],
+        runner: TaskRunner[Any] | None = None,
+        **position: int,
+    ) -> PrefectFuture[Manifest]:
         """Schedule one piece of this stage.
 
         Args:
             run: The run.
             upstream: What it is made from: results of earlier stages, or their futures.
+            runner: Task runner that places it; None: the flow's.
             position: Which piece it is, such as round=1, shard=2.
         """
         done = run.layout.manifest(piece_name(self.name, position)).exists()
@@ -94,7 +126,8 @@ class Stage:
             result_storage=run.layout.cache,
             refresh_cache=not done,
         )
-        return bound.submit(run=run, upstream=list(upstream), position=position)
+        parameters = {"run": run, "upstream": list(upstream), "position": position}
+        return bound.submit(**parameters) if runner is None else runner.submit(bound, parameters)
 
     def title(self, position: dict[str, int]) -> str:
         """Name of a piece's run in Prefect, such as "synthesize round 2 shard 17"."""
@@ -118,14 +151,27 @@ class Stage:
     def _cache_key(self, _: TaskRunContext, parameters: dict[str, Any]) -> str:
         return f"{self.name}-{self.key(**parameters)}"
 
-    def _perform(self, run: Run, upstream: list[Any], position: dict[str, int]) -> Manifest:
+    def found(self, run: Run, upstream: list[Any], position: dict[str, int]) -> Manifest | None:
+        """The manifest of a piece that the run directory has, made from the same; else None."""
+        existing = read_manifest(run.layout.manifest(piece_name(self.name, position)))
+        return existing if existing is not None and existing.key == self.key(run, upstream, position) else None
+
+    def perform(self, run: Run, upstream: list[Any], position: dict[str, int]) -> Manifest:
+        """Do one piece of this stage, unless the run directory has it; call it in a task.
+
+        Args:
+            run: The run.
+            upstream: Manifests of what it is made from.
+            position: Which piece it is.
+        """
+        raise_if_stopped()
         logger = get_run_logger()
         piece, key = piece_name(self.name, position), self.key(run, upstream, position)
         path = run.layout.manifest(piece)
-        existing = read_manifest(path)
-        if existing is not None and existing.key == key:
+        if (existing := self.found(run, upstream, position)) is not None:
             logger.info("%s is in the run directory already", piece)
             return existing
+        logger.info("%s starts", piece)
         started = time.monotonic()
         product = self.work(run, piece, key, *upstream, **position)
         seconds = time.monotonic() - started
@@ -159,21 +205,15 @@ def round_figure(value: float | None) -> float | None:
 def stage_checkpoint(run: Run, piece: str, key: str) -> Checkpoint:
     """The checkpoint of a piece of work: what an interrupted attempt at the same work saved, and where to save."""
     path = run.layout.checkpoint(piece)
-    return Checkpoint(load_checkpoint(path, key), lambda state: save_checkpoint(path, key, state))
+
+    def save(state: dict[str, Any]) -> None:
+        save_checkpoint(path, key, state)
+        raise_if_stopped()
+
+    return Checkpoint(load_checkpoint(path, key), save, urgent=STOP.is_set)
 
 
 def _part(settings: Any, section: str) -> Any:
     for key in section.split("."):
         settings = settings[key]
     return settings
-
-
-def _is_transient(_task: Any, _run: Any, state: Any) -> bool:
-    """Whether a failure may pass by itself: trouble with files or network, not bad input and not a bug."""
-    try:
-        state.result()
-    except OSError as error:
-        return error.errno not in LASTING_ERRORS
-    except Exception:  # noqa: BLE001 - any other failure, whatever it is, would come back on a retry
-        return False
-    return False

@@ -3,6 +3,7 @@
 import safetensors.torch
 import torch
 
+from nas_core.device import limited_threads
 from nas_core.evaluation.dataset_quality import DatasetQuality, dataset_quality
 from nas_core.reporting.figures import image_grid
 from nas_core.reporting.summary import quality_rows
@@ -75,14 +76,15 @@ def synthesize(run: Run, piece: str, key: str, _previous: Manifest, *, round: in
         if config.labels.start == "canvas":
             start = torch.from_numpy(store.read(round - 1, shard, "canvases"))
     learned = safetensors.torch.load_file(run.layout.learned) if config.engine.learns else {}
-    images = build_engine(teacher, config, learned).make(
-        targets,
-        generator(run.config.seed, "synthesis.noise", round, shard),
-        target_temperature=temperature,
-        start=start,
-        checkpoint=stage_checkpoint(run, piece, key),
-        progress=task_progress(piece),
-    )
+    with limited_threads(run.config.execution.shard_threads()):
+        images = build_engine(teacher, config, learned).make(
+            targets,
+            generator(run.config.seed, "synthesis.noise", round, shard),
+            target_temperature=temperature,
+            start=start,
+            checkpoint=stage_checkpoint(run, piece, key),
+            progress=task_progress(piece),
+        )
     arrays = {name: getattr(images, name).numpy() for name in ("canvases", "targets", "soft_labels", "losses")}
     digest = store.write(round, shard, arrays)
     records = run.layout.records(piece)

@@ -29,10 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class PrefectServer:
-    """A running server: its API, and the environment of commands that use it."""
+    """A running server: its API, the environment of commands that use it, and its process."""
 
     api: str
     environment: dict[str, str]
+    process: subprocess.Popen[bytes]
 
 
 @pytest.fixture(scope="session")
@@ -54,10 +55,12 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
     with (home / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=home)
+        server = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=home, start_new_session=True
+        )
     try:
         _wait_for(f"{api}/health")
-        yield PrefectServer(api, environment)
+        yield PrefectServer(api, environment, server)
     finally:
         server.terminate()
         server.wait(timeout=30)
@@ -89,7 +92,7 @@ class Dfnas:
             capture_output=True,
             text=True,
             check=False,
-            timeout=200,
+            timeout=600,
         )
 
     def kill_when(self, ready: Callable[[], bool], *arguments: str | Path) -> None:

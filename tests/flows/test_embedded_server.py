@@ -1,6 +1,7 @@
 """Without any Prefect server, the command brings its own; Ctrl-C takes it down again."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def test_ctrl_c_ends_at_once_in_one_sentence_and_the_same_command_resumes(
     tiny_config: Path, tmp_path: Path, environment: dict[str, str]
 ):
+    """Even if Prefect's database is deleted in between: the run directory holds all."""
     run = tmp_path / "run"
     command = [
         sys.executable,
@@ -45,9 +47,12 @@ def test_ctrl_c_ends_at_once_in_one_sentence_and_the_same_command_resumes(
     assert "Traceback" not in text
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+    finished = {path: path.stat().st_mtime_ns for path in (run / "manifests").iterdir()}
+    shutil.rmtree(environment["PREFECT_HOME"])
 
     resumed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
     assert resumed.returncode == 0, resumed.stderr
     assert "synthesis done" in resumed.stdout
     assert "telemetry" not in resumed.stderr
     assert len(list((run / "manifests").glob("synthesis-*.json"))) == 4
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished

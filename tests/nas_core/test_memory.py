@@ -29,6 +29,8 @@ def test_a_shard_larger_than_memory_is_refused_with_both_numbers(teacher: Teache
         check_memory(teacher, config)
     monkeypatch.setattr(memory, "total_memory", lambda _: 512 * 2**30)
     check_memory(teacher, config)
+    with pytest.raises(InputError, match=r"2 shards at once of 100 .* 600\.0 GiB .* execution\.workers"):
+        check_memory(teacher, config, at_once=2)
 
 
 @pytest.mark.parametrize(("limit", "size"), [("max", None), ("1048576", 1048576)])

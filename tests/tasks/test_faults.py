@@ -1,9 +1,11 @@
 """Damage to a run directory is named, and running again makes exactly that anew, to the byte."""
 
 import errno
+import itertools
 import json
 import random
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -151,6 +153,18 @@ def test_a_full_disk_fails_the_write_and_leaves_nothing_half_made(
     assert not damageable.layout.manifest("synthesis-round-001-shard-00001").exists()
     complete(damageable)
     assert_same_run(damageable, finished)
+
+
+def test_clock_jumps_change_nothing(finished: Run, complete, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each look at the clock is a day before the last one; the run resumes and ends the same, to the byte."""
+    shutil.copytree(finished.directory, tmp_path / "run")
+    run = finished.model_copy(update={"directory": str(tmp_path / "run")})
+    for piece in ("synthesis-round-001-shard-00001", "dataset", "search", "retrain", "evaluate"):
+        run.layout.manifest(piece).unlink()
+    days = itertools.count()
+    monkeypatch.setattr(time, "time", lambda: 2e9 - 86400 * next(days))
+    complete(run)
+    assert_same_run(run, finished)
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "manifest.json"])

@@ -3,7 +3,7 @@
 import pytest
 
 from storage.manifests import Manifest
-from tasks.shards import shard_row
+from tasks.shard_table import WaitingError, shard_row
 from tasks.synthesis import commit_dataset, synthesize
 
 MANIFEST = Manifest(
@@ -16,12 +16,9 @@ MANIFEST = Manifest(
 )
 
 
-@pytest.mark.parametrize(
-    ("state", "done_before", "word"),
-    [("Completed", False, "done"), ("Completed", True, "cached"), ("Cached", False, "cached")],
-)
-def test_a_finished_shard_has_its_figures(state: str, done_before: bool, word: str):
-    assert shard_row((1, 2), state, MANIFEST, done_before) == {
+@pytest.mark.parametrize(("done_before", "word"), [(False, "done"), (True, "cached")])
+def test_a_finished_shard_has_its_figures(done_before: bool, word: str):
+    assert shard_row((1, 2), MANIFEST, done_before) == {
         "round": 1,
         "shard": 2,
         "state": word,
@@ -32,8 +29,8 @@ def test_a_finished_shard_has_its_figures(state: str, done_before: bool, word: s
 
 
 def test_a_shard_without_a_result_failed_or_waits_for_one_that_did():
-    assert shard_row((0, 3), "Failed", None, False)["state"] == "failed"
-    assert shard_row((1, 3), "NotReady", None, False)["state"] == "waits for an earlier round"
+    assert shard_row((0, 3), OSError("full"), False)["state"] == "failed"
+    assert shard_row((1, 3), WaitingError(), False)["state"] == "waits for an earlier round"
 
 
 def test_task_runs_are_named_by_what_they_do():

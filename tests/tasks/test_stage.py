@@ -10,7 +10,7 @@ from flows.config_file import read_config
 from nas_core.errors import InputError
 from storage.manifests import Manifest, read_manifest
 from tasks.run import Run
-from tasks.stage import Product, Stage, _is_transient, piece_name
+from tasks.stage import Product, Stage, is_transient, piece_name
 
 PROJECT = Path(__file__).parents[2]
 
@@ -76,7 +76,7 @@ def test_pieces_sort_in_the_order_of_their_position():
     ],
 )
 def test_only_faults_that_may_pass_are_retried(error: Exception, transient: bool):
-    assert _is_transient(None, None, Failed(data=error)) is transient
+    assert is_transient(None, None, Failed(data=error)) is transient
 
 
 def test_a_manifest_of_which_a_byte_was_changed_counts_as_none(tmp_path: Path):

@@ -1,0 +1,129 @@
+"""Runs that are told to end, or die: nothing is lost, and Prefect does not show them as running for ever."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.crashes import watch_for_crashes
+from tasks.stopping import obey_parent
+
+PROJECT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 120
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def flow_state(api: str, directory: Path) -> str:
+    request = urllib.request.Request(f"{api}/flow_runs/filter", b"{}", {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as response:
+        runs = json.load(response)
+    return next(run["state_type"] for run in runs if run["parameters"].get("run_dir") == str(directory))
+
+
+def dataset_digest(directory: Path) -> str:
+    return json.loads((directory / "manifests" / "dataset.json").read_text())["digest"]
+
+
+@pytest.mark.parametrize("execution", ["local", "{name: processes, workers: 1, threads: 1}"])
+def test_sigterm_saves_the_work_in_progress_and_the_same_command_resumes(
+    dfnas, prefect_server, tiny_config: Path, finished_run: Path, tmp_path: Path, execution: str
+):
+    """In a run far shorter than the half minute between two checkpoints."""
+    options = ("--until", "synthesis", "--set", f"execution={execution}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "run", str(tiny_config), "--run-dir", str(tmp_path), *options],
+        env=dfnas.environment, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    log = tmp_path / "dfnas.log"
+    wait_until(lambda: log.exists() and "synthesis-round-000-shard-00000 starts" in log.read_text())
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 143
+    assert "terminated; the same command resumes" in text
+    assert "Traceback" not in text
+    assert flow_state(prefect_server.api, tmp_path) == "CRASHED"
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["synthesis-round-000-shard-00000.pt"]
+
+    if execution == "local":
+        result = dfnas("run", tiny_config, "--run-dir", tmp_path, *options)
+        assert result.returncode == 0, result.stderr
+        assert dataset_digest(tmp_path) == dataset_digest(finished_run)
+
+
+def test_a_run_goes_on_while_prefects_api_does_not_answer(
+    dfnas, prefect_server, tiny_config: Path, finished_run: Path, tmp_path: Path
+):
+    """The server stands still from before a shard is done until after; the next one waits for it to answer again."""
+    command = [sys.executable, "-m", "flows.cli", "run", str(tiny_config), "--run-dir", str(tmp_path)]
+    process = subprocess.Popen(
+        [*command, "--until", "synthesis"], env=dfnas.environment, cwd=PROJECT, stdout=subprocess.DEVNULL
+    )
+    shard = "synthesis-round-000-shard-00000"
+    log = tmp_path / "dfnas.log"
+    wait_until(lambda: log.exists() and f"{shard} starts" in log.read_text())
+    os.killpg(prefect_server.process.pid, signal.SIGSTOP)
+    try:
+        wait_until((tmp_path / "manifests" / f"{shard}.json").exists)
+    finally:
+        os.killpg(prefect_server.process.pid, signal.SIGCONT)
+    assert process.wait(timeout=PATIENCE_SECONDS) == 0
+    assert dataset_digest(tmp_path) == dataset_digest(finished_run)
+    assert flow_state(prefect_server.api, tmp_path) == "COMPLETED"
+
+
+@pytest.fixture
+def short_silence(prefect_server) -> Iterator[None]:
+    """The server's automation, with the shortest silence that Prefect allows."""
+    with temporary_settings({PREFECT_API_URL: prefect_server.api}):
+        automation = watch_for_crashes(timedelta(seconds=10))
+        assert watch_for_crashes(timedelta(seconds=10)).id == automation.id
+        yield
+        automation.delete()
+
+
+@pytest.mark.usefixtures("short_silence")
+def test_a_killed_run_becomes_crashed(dfnas, prefect_server, tiny_config: Path, tmp_path: Path):
+    noise = tmp_path / "manifests" / "noise.json"
+    dfnas.kill_when(noise.exists, "run", tiny_config, "--run-dir", tmp_path)
+    wait_until(lambda: flow_state(prefect_server.api, tmp_path) == "CRASHED")
+
+
+def _flow_with_a_worker(pids: Connection) -> None:
+    worker = multiprocessing.get_context("spawn").Process(target=_worker, args=(pids,))
+    worker.start()
+    worker.join()
+
+
+def _worker(pids: Connection) -> None:
+    obey_parent()
+    pids.send(os.getpid())
+    time.sleep(PATIENCE_SECONDS)
+
+
+def test_no_worker_outlives_a_killed_flow():
+    """It would write into a directory that the next run holds."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    flow = spawn.Process(target=_flow_with_a_worker, args=(theirs,))
+    flow.start()
+    worker = ours.recv()
+    flow.kill()
+    flow.join()
+    wait_until(lambda: not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text().split())

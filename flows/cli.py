@@ -47,6 +47,12 @@ def run(
     until: Annotated[
         str, typer.Option(metavar="STAGE", help="stop after synthesis, search, retrain, evaluate or report")
     ] = "report",
+    workers: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="independent pieces (shards, points of a grid) at once; see OMP_NUM_THREADS"
+        ),
+    ] = 1,
     verbose: Annotated[bool, typer.Option("--verbose", help="show Prefect's log on the terminal too")] = False,
 ) -> None:
     """Run the pipeline, or resume it: what is done in the run directory is not done again."""
@@ -57,7 +63,7 @@ def run(
 
     if until not in {goal.value for goal in Goal}:
         fail(f"--until {until} is no stage; choose from {', '.join(goal.value for goal in Goal)}", code=2)
-    run_pipeline(parsed, run_dir, Goal(until), verbose=verbose)
+    run_pipeline(parsed, run_dir, Goal(until), verbose=verbose, workers=workers)
 
 
 @app.command()
@@ -150,6 +156,22 @@ def validate(config: ConfigFile, settings: Settings = None) -> None:
     )
 
 
+@app.command(name="measure-latency")
+def measure_latency_(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON file to write, for search.latency_table")],
+    settings: Settings = None,
+    device: Annotated[str, typer.Option(help="where the result is to run: cpu, cuda, cuda:N or mps")] = "cpu",
+    batch_size: Annotated[int, typer.Option(min=1, help="images per forward pass")] = 1,
+    repetitions: Annotated[int, typer.Option(min=1, help="forward passes of which the median is taken")] = 50,
+) -> None:
+    """Time the parts of the config's search space on this machine, for a budget in milliseconds."""
+    from flows.config_file import read_config
+    from tasks.latency import write_latency_table
+
+    typer.echo(write_latency_table(read_config(config, settings or []), out, device, batch_size, repetitions))
+
+
 @app.command()
 def status(directory: Directory) -> None:
     """Show what of a run is done."""
@@ -212,8 +234,10 @@ def layout_of(directory: Path) -> "RunLayout":
     return layout
 
 
-def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verbose: bool) -> None:
+def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verbose: bool, workers: int = 1) -> None:
     """Run the flow up to a goal, show how it ends, and leave with an exit code if that is not well."""
+    from prefect.task_runners import ThreadPoolTaskRunner
+
     from flows.pipeline import Goal, dfnas
     from flows.terminal import describe_failure, leaving_at_once, log_to
     from tasks.report import summary
@@ -224,7 +248,8 @@ def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verb
     typer.echo(f"{config.name}: {config.synthesis.images} images, run directory {opened.directory}", err=True)
     log_to(opened.layout.log, verbose=verbose)
     with leaving_at_once():
-        state = dfnas(config, opened.directory, goal, return_state=True)  # type: ignore[call-arg]
+        flow = dfnas.with_options(task_runner=ThreadPoolTaskRunner(max_workers=workers))  # type: ignore[arg-type]
+        state = flow(config, opened.directory, goal, return_state=True)  # type: ignore[call-arg]
     if not state.is_completed():
         sentence, code = describe_failure(state)
         fail(f"{sentence}\nDetails: {opened.layout.log}. The same command resumes.", code=code)

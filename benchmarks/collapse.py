@@ -30,7 +30,7 @@ from nas_core.reporting.style import FAINT, SERIES, panels, styled, whole_steps
 from nas_core.search_spaces.lookup import AccuracyTable
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
-from nas_core.strategies import SearchTask, strategies
+from nas_core.strategies import SearchTask, macs_budget, strategies
 from nas_core.teachers import Teacher
 from nas_core.training.batches import Batch, SyntheticBatches
 
@@ -81,7 +81,7 @@ def make_task(arguments: argparse.Namespace, seed: int) -> SearchTask:
         for part in (slice(0, half), slice(half, None))
     )
     space = NasBench201(arguments.channels, arguments.cells, input_shape=shape, num_classes=len(CLASSES))
-    return SearchTask(space, train, validation, None, 1.0, seed, torch.device("cpu"))
+    return SearchTask(space, train, validation, macs_budget(), 1.0, seed, torch.device("cpu"))
 
 
 def settings(method: str, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -49,7 +49,7 @@ from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.search_spaces.base import Choices, Supernet
 from nas_core.search_spaces.lookup import AccuracyTable
 from nas_core.seeding import generator
-from nas_core.strategies import SearchTask, Strategy, strategies
+from nas_core.strategies import SearchTask, Strategy, macs_budget, strategies
 from nas_core.strategies.spos import Rating
 from nas_core.strategies.training_free import TrainingFree, TrainingFreeRating, log_rank_sums
 from nas_core.synthesis.labels import one_hot
@@ -243,7 +243,7 @@ def make_task(settings: Settings, kind: str, seed: int, space: SearchSpace) -> W
         space=space,
         train=serve(slice(settings.count)),
         validation=serve(slice(settings.count, total)),
-        max_macs=None,
+        budget=macs_budget(),
         # Certain labels stay certain at any temperature; at 1 the loss is the cross-entropy.
         temperature=1.0 if kind == "real-labels" else TEMPERATURE,
         seed=seed,

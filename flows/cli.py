@@ -152,6 +152,22 @@ def validate(config: ConfigFile, settings: Settings = None) -> None:
     )
 
 
+@app.command(name="measure-latency")
+def measure_latency_(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON file to write, for search.latency_table")],
+    settings: Settings = None,
+    device: Annotated[str, typer.Option(help="where the result is to run: cpu, cuda, cuda:N or mps")] = "cpu",
+    batch_size: Annotated[int, typer.Option(min=1, help="images per forward pass")] = 1,
+    repetitions: Annotated[int, typer.Option(min=1, help="forward passes of which the median is taken")] = 50,
+) -> None:
+    """Time the parts of the config's search space on this machine, for a budget in milliseconds."""
+    from flows.config_file import read_config
+    from tasks.latency import write_latency_table
+
+    typer.echo(write_latency_table(read_config(config, settings or []), out, device, batch_size, repetitions))
+
+
 @app.command()
 def status(directory: Directory) -> None:
     """Show what of a run is done."""

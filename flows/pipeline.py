@@ -11,11 +11,11 @@ from nas_core.config import RunConfig
 from tasks.baselines import requested
 from tasks.evaluation import evaluate_student
 from tasks.finetune import finetune_student
-from tasks.latency import measure_latency
+from tasks.latency import keep_latency_table, measure_latency
 from tasks.report import write_report
 from tasks.retrain import retrain_architecture
 from tasks.run import locked, open_run
-from tasks.search import search_architecture
+from tasks.search import search_architecture, search_points
 from tasks.shards import synthesize_shards
 from tasks.stopping import saving_on_termination
 from tasks.synthesis import commit_dataset, initialise_noise, learn_engine
@@ -32,8 +32,8 @@ class Goal(StrEnum):
     REPORT = "report"
 
 
-# One worker: a task uses all cores (or the device) by itself, and two at once would only slow each other down. Shards
-# run side by side where `config.execution` says so.
+# One worker: a task uses all cores (or the device) by itself, and two at once mostly slow each other down. Shards and
+# independent searches run side by side where `config.execution` says so.
 @flow(  # type: ignore[call-overload]
     name="dfnas",
     flow_run_name="{config.name} until {until}",
@@ -68,7 +68,9 @@ def dfnas(
         if until is Goal.SYNTHESIS:
             return dataset.result().figures
 
-        found = search_architecture.submit(run, dataset)
+        costs = [keep_latency_table.submit(run)] if config.search.latency_table else []
+        points = search_points(run, dataset, costs)
+        found = search_architecture.submit(run, dataset, costs, points)
         if until is Goal.SEARCH:
             return found.result().figures
 

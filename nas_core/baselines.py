@@ -16,6 +16,7 @@ from nas_core.ops.primitives import conv_bn
 from nas_core.search_spaces import SearchSpace, rebuild_network
 from nas_core.search_spaces.base import Choices
 from nas_core.seeding import generator
+from nas_core.strategies.budget import Budget
 from nas_core.strategies.evolution import fit
 from nas_core.teachers.networks import ResNet
 from nas_core.teachers.teacher import Teacher
@@ -47,20 +48,20 @@ def check_baselines(baselines: Sequence[Baseline], teacher: Teacher) -> None:
         )
 
 
-def random_architecture(space: SearchSpace, found: Choices, max_macs: int | None, seed: int) -> str:
+def random_architecture(space: SearchSpace, found: Choices, budget: Budget, seed: int) -> str:
     """Of many random architectures within the budget, the one whose cost is nearest to the found one's.
 
     Args:
         space: The space of the search.
         found: What was found; it is not its own baseline, unless nothing else was drawn.
-        max_macs: The budget, or None.
+        budget: Of the search.
         seed: The run's.
 
     Returns:
         The notation.
     """
     draws = generator(seed, "baseline.random")
-    drawn = [fit(space, space.sample(draws), max_macs, draws) for _ in range(DRAWN)]
+    drawn = [fit(space, space.sample(draws), budget, draws) for _ in range(DRAWN)]
     others = [choices for choices in drawn if choices != found] or [found]
     target = space.macs(found)
     return str(space.architecture(min(others, key=lambda choices: abs(space.macs(choices) - target))))

@@ -38,6 +38,9 @@ else:
     StrategySpec, DataSpec = strategies.union(), data_sources.union()
 
 
+LIMITS = ("max_macs", "max_parameters", "max_latency_ms")
+
+
 class SearchConfig(Spec):
     """Search for an architecture on the synthetic images, against the teacher's soft labels."""
 
@@ -55,7 +58,31 @@ class SearchConfig(Spec):
         gt=0,
         description="largest multiply-accumulates per image that the result may have; none: no limit",
     )
+    max_parameters: int | None = Field(
+        default=None, gt=0, description="largest number of parameters that the result may have; none: no limit"
+    )
+    max_latency_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="longest forward pass that the result may take, in ms as in latency_table; none: no limit",
+    )
+    latency_table: Path | None = Field(
+        default=None,
+        description="latencies of the space's parts, as `dfnas measure-latency` writes them; then latency is the cost "
+        "that strategies weigh. None: multiply-accumulates, or parameters if they are limited",
+    )
     temperature: float = Field(default=3.0, gt=0, description="temperature of the distillation loss")
+
+    @model_validator(mode="after")
+    def _one_cost(self) -> "SearchConfig":
+        limits = [name for name in LIMITS if getattr(self, name) is not None]
+        if len(limits) > 1:
+            raise ValueError(f"give one of {', '.join(LIMITS)}, not {' and '.join(limits)}")
+        if self.latency_table is None and self.max_latency_ms is not None:
+            raise ValueError("max_latency_ms needs latency_table, which `dfnas measure-latency` writes")
+        if self.latency_table is not None and limits not in ([], ["max_latency_ms"]):
+            raise ValueError(f"with latency_table the limit is max_latency_ms, not {limits[0]}")
+        return self
 
 
 class TableConfig(Spec):

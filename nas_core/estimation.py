@@ -21,7 +21,7 @@ from nas_core.config import RunConfig
 from nas_core.memory import module_activations, shard_bytes, total_memory
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.seeding import generator
-from nas_core.strategies import SearchTask, strategies
+from nas_core.strategies import Budget, SearchTask, make_budget, strategies
 from nas_core.strategies.spos import Rating, Spos
 from nas_core.strategies.successive_halving import SuccessiveHalving
 from nas_core.strategies.training_free import PriorSpec, TrainingFree, TrainingFreeRating
@@ -177,7 +177,7 @@ def _search_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pro
         space=space,
         train=_batches(config, teacher, PROBED_BATCHES * batch, batch),
         validation=_batches(config, teacher, batch, batch),
-        max_macs=search.max_macs,
+        budget=_budget(config),
         temperature=search.temperature,
         seed=config.seed,
         device=teacher.device,
@@ -209,7 +209,9 @@ def _prior_pace(task: SearchTask, prior: PriorSpec) -> float:
 def _rating_pace(task: SearchTask) -> float:
     """Seconds per batch of rating one path of a supernet."""
     rate = Rating(task.supernet(), task, recalibration_batches=1)
-    path = task.space.best([[0.0] * len(slot.operations) for slot in task.space.slots], task.max_macs)
+    path = task.space.best(
+        [[0.0] * len(slot.operations) for slot in task.space.slots], task.budget.limit, task.budget.table(task.space)
+    )
     rate(path)
     start = time.perf_counter()
     rate(path)
@@ -239,7 +241,14 @@ def _retrained(config: RunConfig, teacher: Teacher, space: SearchSpace) -> nn.Mo
 
 def _dearest(config: RunConfig, space: SearchSpace) -> tuple:
     """The architecture that uses most of the budget."""
-    return space.best([list(map(float, row)) for row in space.macs_table.operations], config.search.max_macs)
+    budget = _budget(config)
+    most = [list(map(float, row)) for row in space.macs_table.operations]
+    return space.best(most, budget.limit, budget.table(space))
+
+
+def _budget(config: RunConfig) -> Budget:
+    search = config.search
+    return make_budget(search.max_macs, search.max_parameters, search.max_latency_ms, search.latency_table)
 
 
 def _batches(config: RunConfig, teacher: Teacher, images: int, batch: int) -> SyntheticBatches:

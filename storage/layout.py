@@ -67,6 +67,11 @@ class RunLayout:
         return self.root / "search" / "outcome.json"
 
     @property
+    def latency_table(self) -> Path:
+        """A copy of the latencies that the search counts with; only of runs that have them."""
+        return self.root / "search" / "latency-table.json"
+
+    @property
     def architecture(self) -> Path:
         """All that is needed to rebuild the student, beside its weights."""
         return self.model.architecture

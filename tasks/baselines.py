@@ -65,7 +65,7 @@ def _design(run: Run, kind: Baseline, found: str) -> dict[str, Any]:
     if kind == "random":
         space = run.space()
         choices = space.choices(space.parse(found))
-        notation = random_architecture(space, choices, run.config.search.max_macs, seed)
+        notation = random_architecture(space, choices, run.budget(), seed)
         spec = run.retrain_space_spec.model_dump(mode="json")
         return {"title": "random architecture", "space": spec, "architecture": notation}
     space = run.retrain_space()

@@ -1,13 +1,20 @@
-"""Latency of the student and of its teacher on this machine."""
+"""Latency on this machine: of the student and of its teacher, and of the parts of a search space."""
+
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from nas_core.ops.latency import median_milliseconds, processor_name
-from storage.files import digest_of_json, write_json
+from nas_core.config import RunConfig
+from nas_core.device import resolve_device
+from nas_core.errors import InputError
+from nas_core.ops.latency import measure_parts, median_milliseconds, processor_name
+from nas_core.strategies import latency_budget
+from nas_core.teachers import teachers
+from storage.files import digest_of_file, digest_of_json, write_bytes, write_json
 from storage.manifests import Manifest
 from tasks.retrain import load_model
-from tasks.run import Run
+from tasks.run import Run, build_space
 from tasks.stage import Product, round_figure, stage
 
 WARM_UP, REPETITIONS = 5, 50
@@ -47,3 +54,42 @@ def measure_latency(run: Run, _piece: str, _key: str, model: Manifest) -> Produc
     }
     write_json(run.layout.latency, figures)
     return Product(digest=digest_of_json([model.digest, batch]), files=[run.layout.latency], figures=figures["student"])
+
+
+def write_latency_table(config: RunConfig, path: Path, device: str, batch_size: int, repetitions: int) -> str:
+    """Time every part of the config's space and write the table with its provenance.
+
+    Args:
+        config: Names space and teacher, whose images and classes count.
+        path: File to write; overwritten.
+        device: Where the networks are to run, such as cpu.
+        batch_size: Images per forward pass.
+        repetitions: Passes of which the median is taken.
+
+    Returns:
+        The range of latencies of the space, in words.
+
+    Raises:
+        InputError: If the config, the teacher or the device is wrong, or the file's folder does not exist.
+    """
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} to write {path.name} to; make it first")
+    space = build_space(config.search.space, teachers.build(config.teacher))
+    table = measure_parts(space, resolve_device(device), batch_size=batch_size, repetitions=repetitions)
+    write_bytes(path, table.to_json().encode() + b"\n")
+    budget = latency_budget(table)
+    smallest, dearest = map(budget.written, space.cost_range(budget.table(space)))
+    return (
+        f"{path}: {len(table.entries)} parts of {space.name} on {table.provenance['processor']}; architectures take "
+        f"{smallest} to {dearest} ms for {batch_size} image{'s' * (batch_size > 1)}"
+    )
+
+
+@stage("costs", version=1, sections=("search.latency_table",))
+def keep_latency_table(run: Run, _piece: str, _key: str) -> Product:
+    """Copy the latency table into the run, whose search then depends on no other file."""
+    table = run.config.search.latency_table
+    assert table is not None
+    path = run.layout.latency_table
+    write_bytes(path, table.read_bytes())
+    return Product(digest=digest_of_file(path), files=[path])

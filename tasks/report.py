@@ -23,6 +23,7 @@ from tasks.artifacts import show_link, show_text
 from tasks.baselines import requested
 from tasks.data import first_images, shown_classes
 from tasks.run import Run, accuracy_table, versions
+from tasks.search import grid_points
 from tasks.stage import Product, piece_name, stage
 
 LABEL_FIGURES = ("label_entropy", "label_confidence", "top1_drift", "top5_overlap")
@@ -81,6 +82,7 @@ def progress_table(run: Run) -> str:
         "learn": int(synthesis.engine.learns),
         "synthesis": synthesis.rounds * synthesis.shards,
         "dataset": 1,
+        "grid": grid_points(run.config),
         "search": 1,
         "retrain": 1,
         **{training.name: 1 for training in requested(run)},
@@ -136,9 +138,9 @@ def _results(run: Run) -> dict[str, Any]:
         timings["baselines"] = sum(
             m.seconds for training in requested(run) for m in stage_manifests(run, training.name)
         )
-    for extra, key in {"learn": "synthesis", "latency": "evaluation"}.items():
+    found, table = read_json(run.layout.search), accuracy_table(config)
+    for extra, key in {"learn": "synthesis", "grid": "search", "latency": "evaluation"}.items():
         timings[key] += sum(m.seconds for m in stage_manifests(run, extra))
-    found, table = read_json(run.layout.search)["architecture"], accuracy_table(config)
     return {
         "name": config.name,
         "seed": config.seed,
@@ -155,10 +157,11 @@ def _results(run: Run) -> dict[str, Any]:
         "baselines": figures.get("baselines"),
         "finetuned": figures.get("finetuned"),
         "search": {
-            "architecture": found,
+            "architecture": found["architecture"],
             "strategy": config.search.strategy.name,
             "space": config.search.space.name,
-            "true_accuracy": None if table is None else table.accuracies.get(found),
+            "true_accuracy": None if table is None else table.accuracies.get(found["architecture"]),
+            "table_latency_ms": found.get("latency_ms"),
         },
         "retrain": {name: getattr(config.retrain, name) for name in ("style", "epochs", "width", "cells")},
         "synthesis": {

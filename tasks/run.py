@@ -24,7 +24,7 @@ from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.search_spaces.lookup import AccuracyTable
 from nas_core.search_spaces.scaling import ScalableSpec
-from nas_core.strategies import strategies
+from nas_core.strategies import Budget, make_budget, strategies
 from nas_core.synthesis.build import check_synthesis
 from nas_core.teachers import Teacher, teachers
 from nas_core.training.retraining import check_retraining
@@ -74,6 +74,10 @@ class Run(BaseModel):
         """The other classifier that judges the images, on the run's device."""
         return load_verifier(self.config)
 
+    def budget(self) -> Budget:
+        """What the search limits, with the latencies that the run was started with."""
+        return build_budget(self.config, self.layout.latency_table)
+
     def space(self) -> SearchSpace:
         """The search space for the teacher's images and classes."""
         return build_space(self.config.search.space, self.teacher())
@@ -91,6 +95,18 @@ class Run(BaseModel):
 def build_space(spec: ScalableSpec, teacher: Teacher) -> SearchSpace:
     """A search space for a teacher's input shape and number of classes."""
     return spaces.build(spec, input_shape=teacher.input_shape, num_classes=teacher.num_classes)
+
+
+def build_budget(config: RunConfig, latency_table: Path | None = None) -> Budget:
+    """What the config limits, or weighs without a limit.
+
+    Args:
+        config: The run's.
+        latency_table: Where to read latencies, if the config names a file of them; None: from that file.
+    """
+    search = config.search
+    path = search.latency_table and (latency_table or search.latency_table)
+    return make_budget(search.max_macs, search.max_parameters, search.max_latency_ms, path)
 
 
 def accuracy_table(config: RunConfig) -> AccuracyTable | None:
@@ -116,14 +132,14 @@ def preflight(config: RunConfig) -> str:
         check_verifier(verifier, teacher)
     check_synthesis(teacher, config.synthesis)
     check_memory(teacher, config.synthesis, config.execution.shards_at_once())
-    space, retrain = config.search.space, config.retrain
-    searched = build_space(space, teacher)
-    strategies.build(config.search.strategy).check(searched, config.search.max_macs)
+    spec, retrain = config.search.space, config.retrain
+    space = build_space(spec, teacher)
+    strategies.build(config.search.strategy).check(space, build_budget(config))
     check_baselines(config.baselines, teacher)
-    check_retraining(build_space(space.scaled(retrain.width, retrain.cells), teacher), retrain)
+    check_retraining(build_space(spec.scaled(retrain.width, retrain.cells), teacher), retrain)
     table = accuracy_table(config)
     if table is not None:
-        table.check_covers(searched)
+        table.check_covers(space)
     for section in (config.evaluation, config.finetune):
         if section is not None and section.data is not None:
             data_sources.build(section.data, teacher=teacher)

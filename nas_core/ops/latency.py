@@ -24,6 +24,9 @@ from nas_core.ops.mixed import Choice
 if TYPE_CHECKING:
     from nas_core.search_spaces.base import SearchSpace
 
+# In a millisecond.
+NANOSECONDS = 1_000_000
+
 
 @dataclass(frozen=True)
 class LatencyTable:
@@ -37,25 +40,25 @@ class LatencyTable:
     entries: dict[str, float]
     provenance: dict[str, str | int]
 
-    def table(self, space: "SearchSpace") -> CostTable[float]:
-        """Milliseconds of the fixed parts of a space, and of each operation of each slot.
+    def table(self, space: "SearchSpace") -> CostTable[int]:
+        """Nanoseconds of the fixed parts of a space, and of each operation of each slot; whole, so that sums are exact.
 
         Raises:
             InputError: If a part of the space was not measured.
         """
 
-        def look_up(part: Part) -> float:
+        def look_up(part: Part) -> int:
             if key(part) not in self.entries:
                 raise InputError(
                     f"the latency table has no '{key(part)}'; measure it for this space, image size and settings"
                 )
-            return self.entries[key(part)]
+            return round(NANOSECONDS * self.entries[key(part)])
 
         return space.costs(look_up)
 
     def of(self, space: "SearchSpace", choices: Sequence[Choice]) -> float:
         """Milliseconds of an architecture of a space, one image batch as in the provenance."""
-        return self.table(space).of(choices)
+        return self.table(space).of(choices) / NANOSECONDS
 
     def to_json(self) -> str:
         """The table as text that `from_json` reads."""
@@ -71,6 +74,8 @@ class LatencyTable:
         try:
             content = json.loads(text)
             entries = {str(name): float(value) for name, value in content["milliseconds"].items()}
+            if not all(math.isfinite(value) and value >= 0 for value in entries.values()):
+                raise ValueError("a latency is negative or no number")
             return cls(entries, dict(content["provenance"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"this is no latency table ({error!r}); measure one anew") from None
@@ -81,7 +86,7 @@ def key(part: Part) -> str:
     return f"{part.kind} on {'x'.join(map(str, part.input_shape))}"
 
 
-def measure_latency(
+def measure_parts(
     space: "SearchSpace", device: torch.device, *, batch_size: int = 1, warm_up: int = 10, repetitions: int = 50
 ) -> LatencyTable:
     """Time every kind of part of a space's networks, in evaluation mode.

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nas_core.ops.primitives import Zero
+
 # What an architecture takes of a slot: one operation, or several or none of them (as an edge that a cell leaves out).
 Choice: TypeAlias = int | tuple[int, ...]
 
@@ -95,5 +97,7 @@ class MixedOperation(nn.Module):
             return functools.reduce(torch.add, [self.operations[index](x) for index in gate])
         else:
             chosen, weights = range(len(self.operations)), gate
-        weighted = [weight * self.operations[index](x) for weight, index in zip(weights, chosen, strict=True)]
-        return functools.reduce(torch.add, weighted)
+        terms = [(weight, self.operations[index]) for weight, index in zip(weights, chosen, strict=True)]
+        # Zeros add nothing to the sum or to a gradient; where there is nothing else, they give it its shape.
+        terms = [term for term in terms if not isinstance(term[1], Zero)] or terms[:1]
+        return functools.reduce(torch.add, [weight * operation(x) for weight, operation in terms])

@@ -234,33 +234,38 @@ class SearchSpace(abc.ABC):
             ]
         )
 
-    def cheaper(self, choices: Choices) -> list[list[Choices]]:
-        """Per decision, the architectures that differ from `choices` in it alone and take fewer MACs."""
+    def cheaper(self, choices: Choices, costs: CostTable[int] | None = None) -> list[list[Choices]]:
+        """Per decision, the architectures that differ from `choices` in it alone and cost less, by default in MACs."""
+        costs = costs or self.macs_table
         found = []
         for decision in self.decisions:
-            present = self.macs_table.of_slots(decision.slots, _part(choices, decision))
-            options = [o for o in decision.options if self.macs_table.of_slots(decision.slots, o) < present]
+            present = costs.of_slots(decision.slots, _part(choices, decision))
+            options = [o for o in decision.options if costs.of_slots(decision.slots, o) < present]
             found.append([self._replaced(choices, decision, option) for option in options])
         return found
 
-    def best(self, scores: Sequence[Sequence[float]], max_macs: int | None) -> Choices:
-        """The architecture with the largest sum of scores within a budget: the exact maximum.
+    def best(
+        self, scores: Sequence[Sequence[float]], limit: int | None, costs: CostTable[int] | None = None
+    ) -> Choices:
+        """The architecture with the largest sum of scores within a limit on its cost: the exact maximum.
 
         Args:
             scores: One per operation of each slot; what is not chosen does not count.
-            max_macs: The budget, or None for none.
+            limit: The most that it may cost, or None for no limit.
+            costs: What architectures cost; None: multiply-accumulates.
 
         Returns:
-            The choices; of equals, the one with fewer multiply-accumulates, then the earlier options.
+            The choices; of equals, the cheaper one, then the earlier options.
 
         Raises:
-            ValueError: If no architecture keeps the budget.
+            ValueError: If no architecture keeps the limit.
         """
+        costs = costs or self.macs_table
         value = CostTable(0.0, tuple(tuple(row) for row in scores))
         picks = best_choices(
             [[value.of_slots(d.slots, option) for option in d.options] for d in self.decisions],
-            self.option_macs(),
-            None if max_macs is None else max_macs - self.macs_table.fixed,
+            self.option_costs(costs),
+            None if limit is None else limit - costs.fixed,
         )
         return self._joined([d.options[pick] for d, pick in zip(self.decisions, picks, strict=True)])
 
@@ -286,12 +291,16 @@ class SearchSpace(abc.ABC):
 
     def macs_range(self) -> tuple[int, int]:
         """Multiply-accumulates of the cheapest and of the dearest architecture."""
-        costs = self.option_macs()
-        return self.macs_table.fixed + sum(map(min, costs)), self.macs_table.fixed + sum(map(max, costs))
+        return self.cost_range(self.macs_table)
 
-    def option_macs(self) -> list[list[int]]:
-        """Multiply-accumulates for one image of each option of each decision; what is outside all slots left out."""
-        return [[self.macs_table.of_slots(d.slots, option) for option in d.options] for d in self.decisions]
+    def cost_range(self, costs: CostTable[int]) -> tuple[int, int]:
+        """What the cheapest and the dearest architecture cost."""
+        options = self.option_costs(costs)
+        return costs.fixed + sum(map(min, options)), costs.fixed + sum(map(max, options))
+
+    def option_costs(self, costs: CostTable[int]) -> list[list[int]]:
+        """The cost of each option of each decision; what is outside all slots left out."""
+        return [[costs.of_slots(d.slots, option) for option in d.options] for d in self.decisions]
 
     def costs(self, measure: Callable[[Part], Cost]) -> CostTable[Cost]:
         """The additive table of any cost of parts, each kind of part measured once.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nas_core.errors import InputError
 from nas_core.search_spaces.base import Architecture, SearchSpace
+from nas_core.strategies.budget import Budget
 
 Relaxation = Literal["softmax", "one-hot"]
 
@@ -98,14 +99,14 @@ class ArchitectureWeights:
             rows = [row + beta.detach().log() for row, beta in zip(rows, betas, strict=True)]
         return [row.tolist() for row in rows]
 
-    def derive(self, max_macs: int | None, excluded: Collection[tuple[int, str]] = ()) -> Architecture:
+    def derive(self, budget: Budget, excluded: Collection[tuple[int, str]] = ()) -> Architecture:
         """The architecture with the largest product of gates within the budget, in which only what is chosen counts.
 
-        Without a budget that is the argmax per slot of NAS-Bench-201, `none` included, and the two strongest edges per
+        Without a limit that is the argmax per slot of NAS-Bench-201, `none` included, and the two strongest edges per
         node of DARTS.
 
         Args:
-            max_macs: The budget, or None.
+            budget: What the architecture may cost.
             excluded: (slot index, operation) pairs that may not be chosen.
 
         Raises:
@@ -118,7 +119,7 @@ class ArchitectureWeights:
             [score for score, operation in zip(row, slot.operations, strict=True) if operation in kept.operations]
             for row, slot, kept in zip(scores, space.slots, left.slots, strict=True)
         ]
-        return left.architecture(left.best(scores, max_macs))
+        return left.architecture(left.best(scores, budget.limit, budget.table(left)))
 
     def state(self) -> dict[str, Any]:
         """All that learns, as plain values and tensors."""

@@ -2,7 +2,7 @@
 
 import abc
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from nas_core.ops.initialisation import initialise
 from nas_core.registry import Registry
 from nas_core.search_spaces.base import Architecture, SearchSpace, Supernet
 from nas_core.seeding import generator
-from nas_core.strategies.budget import check_budget
+from nas_core.strategies.budget import Budget
 from nas_core.strategies.candidates import pareto_front
 from nas_core.training.batches import Batch, SyntheticBatches
 from nas_core.training.distillation import distillation_loss
@@ -28,7 +28,7 @@ class SearchTask:
         space: The space to search.
         train: Batches for the supernet's weights, labelled by the teacher on the fly.
         validation: Batches for architecture weights or for rating candidates; no image of `train`.
-        max_macs: The largest multiply-accumulates per image that the result may have, or None.
+        budget: What architectures cost, and the most that the result may.
         temperature: Temperature of the distillation loss.
         seed: The run's seed; strategies derive their generators from it.
         device: Where to compute; the teacher is there.
@@ -37,7 +37,7 @@ class SearchTask:
     space: SearchSpace
     train: SyntheticBatches
     validation: SyntheticBatches
-    max_macs: int | None
+    budget: Budget
     temperature: float
     seed: int
     device: torch.device
@@ -71,8 +71,8 @@ class SearchOutcome:
         architecture: The result, within the budget.
         training: One record per supernet epoch: {"epoch", "loss", "learning_rate", "agreement"}.
         search: One record per generation or epoch with the strategy's own figures, for the search curve.
-        candidates: Rated architectures: {"architecture", "macs", "score", "generation"}; higher score is better.
-            Empty for strategies that rate none.
+        candidates: Rated architectures: {"architecture", "macs", "score", "generation"}, and the budget's cost by name;
+            higher score is better. Empty for strategies that rate none.
     """
 
     architecture: Architecture
@@ -80,22 +80,35 @@ class SearchOutcome:
     search: list[dict[str, Any]] = field(default_factory=list)
     candidates: list[dict[str, Any]] = field(default_factory=list)
 
-    @property
-    def front(self) -> list[dict[str, Any]]:
-        """The candidates that no other beats in score and multiply-accumulates, from the cheapest on."""
-        return pareto_front(self.candidates)
+    def state(self) -> dict[str, Any]:
+        """All of it as plain values, which `load` reads."""
+        return {
+            "architecture": str(self.architecture),
+            "training": self.training,
+            "search": self.search,
+            "candidates": self.candidates,
+        }
+
+    @classmethod
+    def load(cls, space: SearchSpace, state: Mapping[str, Any]) -> "SearchOutcome":
+        """What a `state` says, of a search in `space`."""
+        return cls(space.parse(state["architecture"]), state["training"], state["search"], state["candidates"])
+
+    def front(self, cost: str = "macs") -> list[dict[str, Any]]:
+        """The candidates that no other beats in score and a cost, by its name in them, from the cheapest on."""
+        return pareto_front(self.candidates, cost)
 
 
 class Strategy(abc.ABC):
     """A way to search a space."""
 
-    def check(self, space: SearchSpace, max_macs: int | None) -> None:
+    def check(self, space: SearchSpace, budget: Budget) -> None:
         """Refuse what cannot work, before anything expensive starts.
 
         Raises:
             InputError: If the space lacks what the strategy needs, or none of its architectures keeps the budget.
         """
-        check_budget(space, max_macs)
+        budget.check(space)
 
     @abc.abstractmethod
     def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:

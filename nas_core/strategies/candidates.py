@@ -1,4 +1,7 @@
-"""Rated architectures: plain records {"architecture", "macs", "generation", "score", ...}; a higher score is better."""
+"""Rated architectures: plain records {"architecture", "macs", "generation", "score", ...}; a higher score is better.
+
+Under a budget of another cost than multiply-accumulates they have that too, by its name.
+"""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -8,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nas_core.search_spaces.base import Choices, SearchSpace
+from nas_core.strategies.budget import Budget
 from nas_core.training.batches import Batch
 from nas_core.training.loop import Objective
 
@@ -27,11 +31,13 @@ def negative_loss(forward: Callable[[Tensor], Tensor], batches: Sequence[Batch],
     return -float(torch.stack(losses).sum()) / sum(len(batch.images) for batch in batches)
 
 
-def candidate(space: SearchSpace, choices: Choices, figures: dict[str, Any], generation: int) -> Candidate:
+def candidate(
+    space: SearchSpace, budget: Budget, choices: Choices, figures: dict[str, Any], generation: int
+) -> Candidate:
     """The record of an architecture; `figures` are its "score" and whatever else is known of it."""
     return {
         "architecture": str(space.architecture(choices)),
-        "macs": space.macs(choices),
+        **budget.record(space, choices),
         "generation": generation,
         **figures,
     }
@@ -42,14 +48,14 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
     return max(candidates, key=lambda candidate: candidate["score"])
 
 
-def pareto_front(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those that no other beats in one of score and multiply-accumulates without losing in the other.
+def pareto_front(candidates: Sequence[Candidate], cost: str = "macs") -> list[Candidate]:
+    """Those that no other beats in one of score and a cost without losing in the other.
 
     Returns:
         From the cheapest to the dearest, so that scores rise; of equals in both, the first.
     """
     front: list[Candidate] = []
-    for point in sorted(candidates, key=lambda candidate: (candidate["macs"], -candidate["score"])):
+    for point in sorted(candidates, key=lambda candidate: (candidate[cost], -candidate["score"])):
         if not front or point["score"] > front[-1]["score"]:
             front.append(point)
     return front
@@ -67,8 +73,7 @@ def search_curve(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
                 "rated": len(scores),
                 "mean_score": sum(scores) / len(scores),
                 "best_score": leader["score"],
-                "architecture": leader["architecture"],
-                "macs": leader["macs"],
+                **{name: value for name, value in leader.items() if name not in ("score", "generation")},
             }
         )
     return curve

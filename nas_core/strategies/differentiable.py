@@ -1,4 +1,4 @@
-"""Differentiable search: runs of a grid, each of one or more stages, each of which trains a `Mixture`.
+"""Differentiable search: one or more stages, each of which trains a `Mixture`; a grid makes several searches of it.
 
 Source: Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search", arXiv:1806.09055; for the parts see
 `parts.DifferentiableSpec`, for published combinations `presets`.
@@ -14,31 +14,32 @@ from nas_core.errors import InputError
 from nas_core.search_spaces.base import SearchSpace
 from nas_core.strategies.alpha import edge_groups
 from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
-from nas_core.strategies.budget import check_budget
+from nas_core.strategies.budget import Budget
+from nas_core.strategies.grid import Grid
 from nas_core.strategies.mixture import Mixture
 from nas_core.strategies.parts import DifferentiableSpec
 from nas_core.strategies.progressive import keeps_budget
 from nas_core.training.loop import train
 
 
-@strategies.register(DifferentiableSpec)
 class Differentiable(Strategy):
     """Every method of differentiable search.
 
     Args:
-        settings: The fields of `DifferentiableSpec`.
+        settings: The fields of `DifferentiableSpec`; its grid is not for here, see `differentiable`.
     """
 
     def __init__(self, **settings: Any) -> None:
         self.settings = DifferentiableSpec(**settings)
 
-    def check(self, space: SearchSpace, max_macs: int | None) -> None:
+    def check(self, space: SearchSpace, budget: Budget) -> None:
         """Refuse a space without what the parts need, such as edges, channels to divide, or cells to add."""
-        check_budget(space, max_macs)
+        budget.check(space)
         progression, partial = self.settings.progression, self.settings.partial
-        if not keeps_budget(space, progression.excluded(space), max_macs):
+        if not keeps_budget(space, progression.excluded(space), budget):
             raise InputError(
-                f"no architecture of {space.name} without `none` keeps max_macs = {max_macs}; raise it, or set "
+                f"no architecture of {space.name} without `none` keeps {budget.setting} = "
+                f"{budget.written(budget.limit or 0)}; raise it, or set "
                 f"strategy.progression.none_allowed to true"
             )
         if partial.edge_normalisation:
@@ -51,51 +52,9 @@ class Differentiable(Strategy):
                     deep.supernet(partial=partial.divisor)
 
     def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:
-        """Run the grid and keep the run with the lowest validation loss; state is saved after every epoch."""
-        self.check(task.space, task.max_macs)
-        state = checkpoint.state or {"outcomes": [], "run": None}
-        outcomes: list[dict[str, Any]] = list(state["outcomes"])
-        steps = self.settings.epochs * len(self.settings.progression.stages) * len(task.train)
-        for index in range(len(outcomes), len(self.settings.grid)):
-            done = index * steps
-            found = self._run(
-                self.settings.at(self.settings.grid[index]),
-                task,
-                Checkpoint(
-                    state["run"] if index == len(state["outcomes"]) else None,
-                    lambda run: checkpoint.save({"outcomes": list(outcomes), "run": run}),
-                ),
-                lambda step, _, figures, done=done: progress(done + step, steps * len(self.settings.grid), figures),
-            )
-            outcomes.append(found)
-            checkpoint.save({"outcomes": list(outcomes), "run": None})
-        return self._best(task, outcomes)
-
-    def _best(self, task: SearchTask, outcomes: list[dict[str, Any]]) -> SearchOutcome:
-        """The run that validates best, as the outcome; with several runs, all of them as its candidates."""
-        candidates = [
-            {
-                "architecture": outcome["architecture"],
-                "macs": task.space.macs(task.space.choices(task.space.parse(outcome["architecture"]))),
-                "score": -outcome["search"][-1]["validation_loss"],
-                "generation": 0,
-                "setting": point.model_dump(exclude_none=True),
-            }
-            for outcome, point in zip(outcomes, self.settings.grid, strict=True)
-        ]
-        best = max(range(len(outcomes)), key=lambda index: candidates[index]["score"])
-        kept = outcomes[best]
-        return SearchOutcome(
-            task.space.parse(kept["architecture"]),
-            kept["training"],
-            kept["search"],
-            candidates if len(candidates) > 1 else [],
-        )
-
-    def _run(
-        self, settings: DifferentiableSpec, task: SearchTask, checkpoint: Checkpoint, progress: Progress
-    ) -> dict[str, Any]:
-        """One run through all stages: {"architecture", "training", "search"}, as `SearchOutcome` has them."""
+        """Run all stages; state is saved after every epoch."""
+        self.check(task.space, task.budget)
+        settings = self.settings
         state: Mapping[str, Any] = checkpoint.state or {
             "stage": 0,
             "kept": {},
@@ -119,14 +78,26 @@ class Differentiable(Strategy):
                 seed=task.seed,
                 stage=f"search.{number}",
                 checkpoint=Checkpoint(loop, lambda loop, before=before: checkpoint.save({**before, "loop": loop})),
-                progress=lambda done, total, figures, number=number: progress(number * total + done, total, figures),
+                progress=lambda done, total, figures, number=number: progress(
+                    number * total + done, total * len(settings.progression.stages), figures
+                ),
             )
             training += [{**record, "epoch": number * settings.epochs + record["epoch"]} for record in records]
             curve += mixture.curve
             loop, last = None, number + 1 == len(settings.progression.stages)
             if not last:
                 allowed = settings.progression.stages[number + 1].operations
-                kept = settings.progression.survivors(mixture.alpha, space, allowed, task.max_macs)
+                kept = settings.progression.survivors(mixture.alpha, space, allowed, task.budget)
             stopped = mixture.stop_epoch()
             architecture = curve[-1 if stopped is None else stopped]["architecture"]
-        return {"architecture": architecture, "training": training, "search": curve}
+        return SearchOutcome(task.space.parse(architecture), training, curve)
+
+
+@strategies.register(DifferentiableSpec)
+def differentiable(**settings: Any) -> Strategy:
+    """The strategy of a `DifferentiableSpec`, of which `settings` are the fields: one search, or a grid of them."""
+    whole = DifferentiableSpec(**settings)
+    points = [Differentiable(**whole.at(point).values()) for point in whole.grid]
+    if len(points) == 1:
+        return points[0]
+    return Grid(points, [point.model_dump(exclude_none=True) for point in whole.grid])

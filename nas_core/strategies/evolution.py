@@ -12,6 +12,7 @@ from nas_core.registry import Spec
 from nas_core.search_spaces.base import Choices, SearchSpace
 from nas_core.seeding import generator as seeded
 from nas_core.strategies.base import SearchTask
+from nas_core.strategies.budget import Budget
 from nas_core.strategies.candidates import Candidate, best, candidate
 
 Option = TypeVar("Option")
@@ -100,9 +101,9 @@ class Evolution:
         for generation in range(state["generation"], self.generations):
             scores = {task.space.choices(task.space.parse(c["architecture"])): c["score"] for c in candidates}
             draws = seeded(task.seed, "search.evolution", generation)
-            paths = first() if first and not generation else self.propose(task.space, scores, task.max_macs, draws)
+            paths = first() if first and not generation else self.propose(task.space, scores, task.budget, draws)
             for path in paths:
-                candidates.append(candidate(task.space, path, rate(path), generation))
+                candidates.append(candidate(task.space, task.budget, path, rate(path), generation))
                 progress(
                     len(candidates), {"best_score": best(candidates)["score"]} if "score" in candidates[-1] else {}
                 )
@@ -111,14 +112,14 @@ class Evolution:
         return candidates
 
     def propose(
-        self, space: SearchSpace, scores: Mapping[Choices, float], max_macs: int | None, generator: torch.Generator
+        self, space: SearchSpace, scores: Mapping[Choices, float], budget: Budget, generator: torch.Generator
     ) -> list[Choices]:
         """The next generation: distinct architectures within the budget, none of them rated before.
 
         Args:
             space: Where to look.
             scores: What was rated so far, in the order of rating; higher is better.
-            max_macs: The budget, which the cheapest architecture keeps.
+            budget: Which the cheapest architecture keeps.
             generator: Source of all draws.
 
         Returns:
@@ -131,7 +132,7 @@ class Evolution:
             found: list[Choices] = []
             misses = 0
             while len(found) < count and misses < PATIENCE:
-                candidate = fit(space, make(), max_macs, generator)
+                candidate = fit(space, make(), budget, generator)
                 misses = misses + 1 if candidate in seen else 0
                 if candidate not in seen:
                     found.append(candidate)
@@ -151,17 +152,17 @@ class Evolution:
         return space.crossed(parent, fresh, redrawn.tolist())
 
 
-def fit(space: SearchSpace, choices: Choices, max_macs: int | None, generator: torch.Generator) -> Choices:
+def fit(space: SearchSpace, choices: Choices, budget: Budget, generator: torch.Generator) -> Choices:
     """An architecture within the budget: random decisions are redrawn among cheaper options until it is.
 
     Args:
         space: Where `choices` belongs.
         choices: Returned as it is if it keeps the budget.
-        max_macs: The budget, which the cheapest architecture keeps; None for no limit.
+        budget: Which the cheapest architecture keeps.
         generator: Source of the draws.
     """
-    while max_macs is not None and space.macs(choices) > max_macs:
-        improvable = [options for options in space.cheaper(choices) if options]
+    while not budget.allows(space, choices):
+        improvable = [options for options in space.cheaper(choices, budget.table(space)) if options]
         choices = _pick(_pick(improvable, generator), generator)
     return choices
 

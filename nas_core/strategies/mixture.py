@@ -21,7 +21,6 @@ from nas_core.search_spaces.base import SearchSpace, Supernet
 from nas_core.seeding import generator
 from nas_core.strategies.alpha import ArchitectureWeights
 from nas_core.strategies.base import SearchTask
-from nas_core.strategies.budget import expected_macs, reference_macs
 from nas_core.strategies.parts import DifferentiableSpec
 from nas_core.strategies.progressive import SKIP, Stage
 from nas_core.strategies.regularisation import Drops, Regularisation
@@ -113,17 +112,18 @@ class Mixture(Trainee):
         """Add to the search curve what the validation batches showed and what the architecture would now be.
 
         {"epoch", "stage" (where there are several), "loss", "validation_loss", "validation_agreement" (means over the
-        epoch's alpha steps, absent without any), "architecture", "macs", "skip_connect" (how many slots chose it),
+        epoch's alpha steps, absent without any), "architecture", "macs" (and the budget's cost,
+        by name), "skip_connect" (how many slots chose it),
         "largest_eigenvalue" and "trace" (of the Hessian, where it is due), "gates" (weights of the mixture per slot
         of the whole space)}.
         """
         self._drops.off()
-        architecture = self._settings.progression.derive(self.alpha, self._space, self._task.max_macs)
+        architecture = self._settings.progression.derive(self.alpha, self._space, self._task.budget)
         entry = {
             "epoch": self._number * self._settings.epochs + record["epoch"],
             "loss": record["loss"],
             "architecture": str(architecture),
-            "macs": self._task.space.macs(self._task.space.choices(architecture)),
+            **self._task.budget.record(self._task.space, self._task.space.choices(architecture)),
             "skip_connect": architecture.operations.count(SKIP),
             "gates": self._gates_of_the_whole_space(),
         }
@@ -190,11 +190,12 @@ class Mixture(Trainee):
         self.alpha.project()
 
     def _cost(self) -> Tensor | float:
-        """The penalty on expected multiply-accumulates."""
-        if self._settings.macs_weight == 0:
+        """The penalty on what the mixture is expected to cost."""
+        if self._settings.cost_weight == 0:
             return 0.0
-        expected = expected_macs(self._space, self.alpha.mixture())
-        return self._settings.macs_weight * expected / reference_macs(self._task.space, self._task.max_macs)
+        budget = self._task.budget
+        expected = budget.expected(self._space, self.alpha.mixture())
+        return self._settings.cost_weight * expected / budget.reference(self._task.space)
 
     def _loss_as_it_stands(self, images: Tensor, mixture: Sequence[Tensor]) -> Tensor:
         """The training loss of a mixture in eval mode, with a graph to the mixture."""

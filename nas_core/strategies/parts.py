@@ -83,11 +83,11 @@ class DifferentiableSpec(Recipe):
         description="epochs between two looks at the validation loss's curvature in alpha, the last epoch included; "
         "none: never",
     )
-    macs_weight: float = Field(
+    cost_weight: float = Field(
         default=0.0,
         ge=0,
-        description="weight of the expected multiply-accumulates in the loss of alpha, as a share of the budget (of "
-        "the dearest architecture without one)",
+        description="weight of the expected cost in the loss of alpha, as a share of its limit (of the dearest "
+        "architecture without one); the cost is what search limits, by default multiply-accumulates",
     )
     grid: tuple[GridPoint, ...] = Field(
         default=(GridPoint(),), min_length=1, description="independent runs; the one that validates best is kept"

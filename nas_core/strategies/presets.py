@@ -12,7 +12,7 @@ from pydantic import create_model, model_validator
 
 from nas_core.registry import Spec
 from nas_core.strategies.base import Strategy, strategies
-from nas_core.strategies.differentiable import Differentiable
+from nas_core.strategies.differentiable import differentiable
 from nas_core.strategies.parts import DifferentiableSpec
 from nas_core.strategies.proxyless import Proxyless, ProxylessSpec
 from nas_core.strategies.spos import Spos, SposSpec
@@ -173,6 +173,6 @@ def _with_default(base: type[Spec], key: str, value: Any) -> Any:
 
 
 for _name, (_summary, _settings) in TABLE.items():
-    strategies.register(preset(DifferentiableSpec, _name, _summary, _settings))(Differentiable)
+    strategies.register(preset(DifferentiableSpec, _name, _summary, _settings))(differentiable)
 for _name, (_spec, _builder, _summary, _settings) in OTHERS.items():
     strategies.register(preset(_spec, _name, _summary, _settings))(_builder)

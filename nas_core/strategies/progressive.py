@@ -12,6 +12,7 @@ from nas_core.errors import InputError
 from nas_core.registry import Spec
 from nas_core.search_spaces.base import Architecture, SearchSpace
 from nas_core.strategies.alpha import ArchitectureWeights, without
+from nas_core.strategies.budget import Budget
 
 SKIP = "skip_connect"
 NONE = "none"
@@ -56,7 +57,7 @@ class Progression(Spec):
             return set()
         return {(index, NONE) for index, slot in enumerate(space.slots) if set(slot.operations) > {NONE}}
 
-    def derive(self, alpha: ArchitectureWeights, space: SearchSpace, max_macs: int | None) -> Architecture:
+    def derive(self, alpha: ArchitectureWeights, space: SearchSpace, budget: Budget) -> Architecture:
         """The best architecture with few enough skips: while there are too many, the least likely one is ruled out.
 
         The budget comes first: a skip without which it could not be kept stays.
@@ -64,10 +65,10 @@ class Progression(Spec):
         Args:
             alpha: Scores the operations.
             space: The space of `alpha`.
-            max_macs: The budget, which some architecture without the excluded operations keeps.
+            budget: Which some architecture without the excluded operations keeps.
         """
         excluded = self.excluded(space)
-        architecture = alpha.derive(max_macs, excluded)
+        architecture = alpha.derive(budget, excluded)
         if self.skip_cap is None:
             return architecture
         scores = alpha.scores()
@@ -78,20 +79,20 @@ class Progression(Spec):
             weakest_first = sorted(skips, key=lambda index: scores[index][space.slots[index].operations.index(SKIP)])
             for index in weakest_first:
                 without = excluded | {(index, SKIP)}
-                if keeps_budget(space, without, max_macs):
+                if keeps_budget(space, without, budget):
                     break
             else:
                 return architecture
-            excluded, architecture = without, alpha.derive(max_macs, without)
+            excluded, architecture = without, alpha.derive(budget, without)
 
     def survivors(
-        self, alpha: ArchitectureWeights, space: SearchSpace, operations: int | None, max_macs: int | None
+        self, alpha: ArchitectureWeights, space: SearchSpace, operations: int | None, budget: Budget
     ) -> dict[int, list[str]]:
         """What each slot offers in the next stage: its best operations, and the one that would now be chosen.
 
         The latter makes sure that the next stage's space has an architecture within the budget.
         """
-        chosen = self.derive(alpha, space, max_macs).operations
+        chosen = self.derive(alpha, space, budget).operations
         kept = {}
         for index, (slot, scores) in enumerate(zip(space.slots, alpha.scores(), strict=True)):
             ranked = sorted(
@@ -101,13 +102,13 @@ class Progression(Spec):
         return kept
 
 
-def keeps_budget(space: SearchSpace, excluded: Collection[tuple[int, str]], max_macs: int | None) -> bool:
+def keeps_budget(space: SearchSpace, excluded: Collection[tuple[int, str]], budget: Budget) -> bool:
     """Whether architectures are left, and the cheapest of them keeps the budget."""
     try:
         left = without(space, excluded)
     except InputError:
         return False
-    return max_macs is None or left.macs_range()[0] <= max_macs
+    return budget.can_be_kept(left)
 
 
 def _first_cell(space: SearchSpace) -> list[int]:

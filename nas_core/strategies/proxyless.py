@@ -14,13 +14,14 @@ from pydantic import Field
 from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
+from nas_core.errors import InputError
 from nas_core.ops.batch_norm import kept_statistics
 from nas_core.ops.mixed import Gate, Subset
-from nas_core.search_spaces.base import Supernet
+from nas_core.search_spaces.base import SearchSpace, Supernet
 from nas_core.seeding import generator
 from nas_core.strategies.alpha import ArchitectureWeights
 from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
-from nas_core.strategies.budget import expected_macs, reference_macs
+from nas_core.strategies.budget import Budget
 from nas_core.strategies.evolution import Choices
 from nas_core.strategies.parts import Decay
 from nas_core.strategies.progressive import SKIP
@@ -54,17 +55,17 @@ class ProxylessSpec(Recipe):
         default="two-path",
         description="two-path: the gradient of two sampled operations per slot; reinforce: rewards of sampled paths",
     )
-    macs_loss: Literal["none", "mul-log", "add-linear"] = Field(
+    cost_loss: Literal["none", "mul-log", "add-linear"] = Field(
         default="mul-log",
-        description="how expected multiply-accumulates E enter the loss of two-path, against the budget R (the dearest "
-        "architecture without one); mul-log: factor x loss x (log E / log R)^power; add-linear: loss + factor x "
-        "(E - R) / R",
+        description="how the expected cost E (latency in ms with search.latency_table, else what search limits, by "
+        "default multiply-accumulates) enters the loss of two-path, against its limit R (the dearest architecture "
+        "without one); mul-log: factor x loss x (log E / log R)^power; add-linear: loss + factor x (E - R) / R",
     )
-    macs_factor: float = Field(default=0.2, gt=0, description="the factor in macs_loss")
-    macs_power: float = Field(default=0.3, ge=0, description="the power in macs_loss mul-log")
+    cost_factor: float = Field(default=0.2, gt=0, description="the factor in cost_loss")
+    cost_power: float = Field(default=0.3, ge=0, description="the power in cost_loss mul-log")
     samples: int = Field(default=10, ge=1, description="paths per step of reinforce")
     reward_exponent: float = Field(
-        default=0.1, ge=0, description="reinforce: the reward is agreement x (R / multiply-accumulates)^exponent"
+        default=0.1, ge=0, description="reinforce: the reward is agreement x (R / cost)^exponent"
     )
     baseline_decay: float = Field(
         default=0.99, ge=0, lt=1, description="reinforce: what remains of the baseline after a step; rest: mean reward"
@@ -139,7 +140,7 @@ class BinaryGates(Trainee):
             self.alpha.logits, lr=settings.alpha_learning_rate, betas=settings.alpha_betas
         )
         self._task, self._settings = task, settings
-        self._reference = reference_macs(task.space, task.max_macs)
+        self._reference = task.budget.reference(task.space)
         self._baseline: float | None = None
 
     def start_epoch(self, epoch: int) -> None:
@@ -168,18 +169,19 @@ class BinaryGates(Trainee):
         """Add to the search curve what the validation batches showed and what the architecture would now be.
 
         {"epoch", "loss", "validation_loss", "validation_agreement" (absent where alpha did not learn), "architecture",
-        "macs", "skip_connect", "expected_macs", "gates" (softmax per slot)}.
+        "macs", "skip_connect", "expected_macs", "gates" (softmax per slot)}; under a budget of another cost also that
+        cost by its name, and its expectation instead.
         """
-        architecture = self.alpha.derive(self._task.max_macs)
+        architecture = self.alpha.derive(self._task.budget)
         with torch.no_grad():
             mixture = self.alpha.mixture()
         entry = {
             "epoch": record["epoch"],
             "loss": record["loss"],
             "architecture": str(architecture),
-            "macs": self._task.space.macs(self._task.space.choices(architecture)),
+            **self._task.budget.record(self._task.space, self._task.space.choices(architecture)),
             "skip_connect": architecture.operations.count(SKIP),
-            "expected_macs": float(expected_macs(self._task.space, mixture)),
+            f"expected_{self._task.budget.name}": float(self._task.budget.expected(self._task.space, mixture)),
             "gates": [weights.tolist() for weights in mixture],
         }
         if self._learns:
@@ -217,7 +219,7 @@ class BinaryGates(Trainee):
         logits = self.network(batch.images, gates)
         loss = self._task.objective(logits, batch.teacher_logits)
         self._averages.add(loss, logits, batch.teacher_logits)
-        total = self._with_macs(loss, pairs, chances)
+        total = self._with_cost(loss, pairs, chances)
         leaves = [*weights.values(), *chances.values()]
         found = torch.autograd.grad(total, leaves, allow_unused=True)
         slopes = [torch.zeros_like(leaf) if slope is None else slope for slope, leaf in zip(found, leaves, strict=True)]
@@ -233,21 +235,21 @@ class BinaryGates(Trainee):
                 parameter = self.alpha.logits[slot]
                 parameter.copy_(pair_update(before[slot], parameter, pair))
 
-    def _with_macs(self, loss: Tensor, pairs: dict[int, tuple[int, int]], chances: dict[int, Tensor]) -> Tensor:
+    def _with_cost(self, loss: Tensor, pairs: dict[int, tuple[int, int]], chances: dict[int, Tensor]) -> Tensor:
         """The loss with the expected cost of the sampled pairs."""
         settings = self._settings
-        if settings.macs_loss == "none":
+        if settings.cost_loss == "none":
             return loss
         # All of a slot's chance is on its sampled pair, or on its only operation.
         mixture = [loss.new_zeros(len(slot.operations)) for slot in self._task.space.slots]
         for slot, weights in enumerate(mixture):
             drawn = list(pairs.get(slot, (0,)))
             mixture[slot] = weights.index_put((torch.tensor(drawn),), chances.get(slot, loss.new_ones(1)))
-        expected = expected_macs(self._task.space, mixture)
-        if settings.macs_loss == "add-linear":
-            return loss + settings.macs_factor * (expected - self._reference) / self._reference
+        expected = self._task.budget.expected(self._task.space, mixture)
+        if settings.cost_loss == "add-linear":
+            return loss + settings.cost_factor * (expected - self._reference) / self._reference
         ratio = torch.log(expected) / torch.log(torch.tensor(float(self._reference)))
-        return settings.macs_factor * loss * ratio**settings.macs_power
+        return settings.cost_factor * loss * ratio**settings.cost_power
 
     def _reinforce_step(self, batch: Batch) -> None:
         """Follow the rewards of sampled paths; the first time, only the baseline is set.
@@ -269,12 +271,15 @@ class BinaryGates(Trainee):
 
     @torch.no_grad()
     def _reward(self, batch: Batch, path: Choices) -> float:
-        """Agreement with the teacher x (reference / multiply-accumulates)^exponent, by the batch's own statistics."""
+        """Agreement with the teacher x (reference / cost)^exponent, by the batch's own statistics."""
         with kept_statistics(self.network):
             logits = self.network(batch.images, path)
         self._averages.add(self._task.objective(logits, batch.teacher_logits), logits, batch.teacher_logits)
         agreement = (logits.argmax(1) == batch.teacher_logits.argmax(1)).float().mean()
-        return float(agreement) * (self._reference / self._task.space.macs(path)) ** self._settings.reward_exponent
+        return (
+            float(agreement)
+            * (self._reference / self._task.budget.of(self._task.space, path)) ** self._settings.reward_exponent
+        )
 
     def _draw_path(self, draws: torch.Generator) -> Choices:
         """One operation per slot from softmax(alpha)."""
@@ -299,9 +304,19 @@ class Proxyless(Strategy):
     def __init__(self, **settings: Any) -> None:
         self.settings = ProxylessSpec(**settings)
 
+    def check(self, space: SearchSpace, budget: Budget) -> None:
+        """Refuse also costs of which mul-log would take the logarithm, but which are too small for it."""
+        super().check(space, budget)
+        cheapest = space.cost_range(budget.table(space))[0]
+        if self.settings.cost_loss == "mul-log" and cheapest <= budget.steps:
+            raise InputError(
+                f"cost_loss = mul-log takes the logarithm of the cost, and the smallest network of {space.name} takes "
+                f"only {budget.written(cheapest)} {budget.unit}; choose cost_loss = add-linear"
+            )
+
     def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:
         """Train weights and architecture weights together, then derive; state is saved after every epoch."""
-        self.check(task.space, task.max_macs)
+        self.check(task.space, task.budget)
         trainee = BinaryGates(task.supernet(), task, self.settings)
         training = train(
             trainee,
@@ -313,4 +328,4 @@ class Proxyless(Strategy):
             checkpoint=checkpoint,
             progress=progress,
         )
-        return SearchOutcome(trainee.alpha.derive(task.max_macs), training, trainee.curve)
+        return SearchOutcome(trainee.alpha.derive(task.budget), training, trainee.curve)

@@ -19,6 +19,7 @@ from nas_core.ops.batch_norm import recalibrate
 from nas_core.search_spaces.base import Choices, SearchSpace, Supernet
 from nas_core.seeding import generator
 from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
+from nas_core.strategies.budget import Budget
 from nas_core.strategies.candidates import best, negative_loss, search_curve
 from nas_core.strategies.evolution import Evolution, EvolutionSpec
 from nas_core.strategies.sampling import PathSampling, Sampler, make_sampler
@@ -140,14 +141,14 @@ class Spos(Strategy):
         self.recalibration_batches = recalibration_batches
         self.evolution = Evolution(population, generations, parents, crossovers, mutants, mutation_probability)
 
-    def check(self, space: SearchSpace, max_macs: int | None) -> None:
+    def check(self, space: SearchSpace, budget: Budget) -> None:
         """Refuse also a way of sampling that the space has no paths for."""
-        super().check(space, max_macs)
+        super().check(space, budget)
         make_sampler(space, self._sampling, self._mac_bins)
 
     def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:
         """Train the supernet, then evolve; state is saved after every epoch and every generation."""
-        self.check(task.space, task.max_macs)
+        self.check(task.space, task.budget)
         state = dict(checkpoint.state or {})
 
         def save(part: str, value: dict[str, Any]) -> None:

@@ -75,7 +75,7 @@ class SuccessiveHalving(Strategy):
 
         A candidate's score is that of its last rung, its generation that rung; the result is the best of the last one.
         """
-        self.check(task.space, task.max_macs)
+        self.check(task.space, task.budget)
         state = checkpoint.state or {"first": None, "rated": [], "training": [], "loop": None}
         first = state["first"] or self._first(task)
         rated: list[Candidate] = list(state["rated"])
@@ -108,7 +108,7 @@ class SuccessiveHalving(Strategy):
                 )
                 loop = None
                 training += [{**record, "epoch": len(training) + record["epoch"]} for record in records]
-                rated.append(candidate(task.space, path, {"score": score}, rung))
+                rated.append(candidate(task.space, task.budget, path, {"score": score}, rung))
                 save(None)
         last = {record["architecture"]: record for record in rated}
         found = best([record for record in rated if record["generation"] == self.rungs - 1])
@@ -122,7 +122,7 @@ class SuccessiveHalving(Strategy):
             paths = self.prior.best(task, self.architectures)
         else:
             draws = generator(task.seed, "search.random")
-            paths = Evolution.random(self.architectures).propose(task.space, {}, task.max_macs, draws)
+            paths = Evolution.random(self.architectures).propose(task.space, {}, task.budget, draws)
         return [str(task.space.architecture(path)) for path in paths]
 
     def _rate(

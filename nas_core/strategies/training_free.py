@@ -135,7 +135,7 @@ class TrainingFree(Strategy):
 
     def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:
         """Evolve; state is saved after every generation. A candidate's score compares it with all others rated."""
-        self.check(task.space, task.max_macs)
+        self.check(task.space, task.budget)
         total = self.evolution.generations * self.evolution.population
         candidates = self.evolution.run(
             task,

@@ -7,7 +7,7 @@ from torch import nn
 from nas_core.ops.initialisation import initialise
 from nas_core.search_spaces import SearchSpace
 from nas_core.seeding import generator
-from nas_core.strategies import SearchTask
+from nas_core.strategies import Budget, SearchTask, macs_budget
 from nas_core.teachers.teacher import Teacher
 from nas_core.training.batches import SyntheticBatches
 
@@ -16,7 +16,7 @@ from nas_core.training.batches import SyntheticBatches
 def make_task():
     """A task of two training steps per epoch on images of the space's size."""
 
-    def make(space: SearchSpace, max_macs: int | None = None) -> SearchTask:
+    def make(space: SearchSpace, max_macs: int | None = None, budget: Budget | None = None) -> SearchTask:
         channels, height, width = space.input_shape
         module = nn.Sequential(
             nn.Conv2d(channels, 8, 3, stride=2, bias=False),
@@ -35,7 +35,7 @@ def make_task():
             space=space,
             train=SyntheticBatches(canvases[:8], teacher, 4),
             validation=SyntheticBatches(canvases[8:], teacher, 4),
-            max_macs=max_macs,
+            budget=budget or macs_budget(max_macs),
             temperature=2.0,
             seed=5,
             device=torch.device("cpu"),

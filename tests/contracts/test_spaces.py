@@ -9,11 +9,12 @@ import yaml
 from torch import nn
 
 from nas_core.errors import InputError
-from nas_core.ops.cost import count_macs
+from nas_core.ops.cost import count_macs, count_parameters
 from nas_core.ops.initialisation import initialise
 from nas_core.ops.mixed import MixedOperation, indices_of
 from nas_core.search_spaces import SearchSpace, rebuild_network, spaces
 from nas_core.seeding import generator
+from nas_core.strategies import parameter_budget
 
 SMALL = yaml.safe_load(Path(__file__).with_name("small.yaml").read_text())
 SHAPES = [(3, 16, 16), (1, 17, 19)]
@@ -75,18 +76,19 @@ def test_a_choice_computes_and_trains_nothing_of_the_other_operations(name):
     space = small(name)
     supernet = space.supernet()
     choices = space.sample(draws(3))
-    ran: set[str] = set()
-    mixed = {name: module for name, module in supernet.named_modules() if isinstance(module, MixedOperation)}
-    for path, module in mixed.items():
+    mixed = [module for module in supernet.modules() if isinstance(module, MixedOperation)]
+    ran: dict[MixedOperation, list[int]] = {module: [] for module in mixed}
+    for module in mixed:
         for index, operation in enumerate(module.operations):
-            operation.register_forward_hook(lambda *_, key=f"{path}.operations.{index}": ran.add(key))
+            operation.register_forward_hook(lambda *_, calls=ran[module], index=index: calls.append(index))
     supernet(images(space), choices).sum().backward()
-    candidates = {
-        f"{path}.operations.{index}" for path, module in mixed.items() for index in range(len(module.operations))
-    }
-    assert len(ran) < len(candidates) * 0.6
-    for idle in candidates - ran:
-        assert all(parameter.grad is None for parameter in supernet.get_submodule(idle).parameters())
+    # Each runs once what one of the choices names, or is left out.
+    possible = {tuple(indices_of(choice)) for choice in choices} | {()}
+    assert any(ran.values())
+    for module, calls in ran.items():
+        assert tuple(calls) in possible
+        for index in set(range(len(module.operations))) - set(calls):
+            assert all(parameter.grad is None for parameter in module.operations[index].parameters())
 
 
 @every_space
@@ -116,6 +118,7 @@ def test_a_network_runs_and_costs_what_the_space_says(name, shape):
         initialise(network, draws())
         assert network(images(space)).shape == (2, 3)
         assert space.macs(choices) == count_macs(network, space.input_shape)
+        assert parameter_budget().of(space, choices) == count_parameters(network)
         cheapest, dearest = space.macs_range()
         assert cheapest <= space.macs(choices) <= dearest
 

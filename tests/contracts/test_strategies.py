@@ -16,7 +16,7 @@ from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
 from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, rebuild_network, spaces
-from nas_core.strategies import Strategy, strategies
+from nas_core.strategies import Budget, Strategy, macs_budget, strategies
 
 SMALL_SPACES = yaml.safe_load(Path(__file__).with_name("small.yaml").read_text())
 SMALL_SEARCH = {
@@ -72,10 +72,10 @@ def _stages(settings: dict) -> list:
     return settings.get("progression", {"stages": []})["stages"]
 
 
-def refusal(strategy: Strategy, space: SearchSpace, max_macs: int) -> str | None:
+def refusal(strategy: Strategy, space: SearchSpace, budget: Budget) -> str | None:
     """Why a strategy refuses a space, or None."""
     try:
-        strategy.check(space, max_macs)
+        strategy.check(space, budget)
     except InputError as reason:
         return str(reason)
     return None
@@ -85,21 +85,21 @@ def refusal(strategy: Strategy, space: SearchSpace, max_macs: int) -> str | None
 def test_a_pair_searches_and_resumes_or_says_why_not(make_task, space_name: str, strategy_name: str):
     space, strategy = small_space(space_name), strategies.build(small_strategy(strategy_name))
     task = make_task(space, sum(space.macs_range()) // 2)
-    if reason := refusal(strategy, space, task.max_macs):
+    if reason := refusal(strategy, space, task.budget):
         with pytest.raises(InputError, match=re.escape(reason)):
             strategy.search(task, Checkpoint(), lambda *_: pytest.fail("something was computed"))
         return
     states = []
     outcome = strategy.search(task, Checkpoint(None, lambda state: states.append(copy.deepcopy(state))))
 
-    assert space.macs(space.choices(outcome.architecture)) <= task.max_macs
+    assert task.budget.allows(space, space.choices(outcome.architecture))
     assert space.parse(json.loads(json.dumps(outcome.architecture.notation))) == outcome.architecture
     config = {"name": space_name} | SMALL_SPACES[space_name]
     rebuilt = rebuild_network(config, space.input_shape, space.num_classes, str(outcome.architecture))
     assert rebuilt.eval()(torch.zeros(2, *space.input_shape)).shape == (2, space.num_classes)
     # The search curve names an architecture within the budget at any time.
     for record in outcome.search:
-        assert space.macs(space.choices(space.parse(record["architecture"]))) <= task.max_macs
+        assert task.budget.allows(space, space.choices(space.parse(record["architecture"])))
     json.dumps([outcome.search, outcome.training, outcome.candidates])
 
     # From a state in the middle, the rest of the way is the same.
@@ -122,4 +122,4 @@ def test_what_a_space_lacks_is_named():
         spaces.spec("nasbench201").model_validate({"channels": 2, "cells": 1}), input_shape=(3, 8, 8), num_classes=4
     )
     with pytest.raises(InputError, match="channels = 2 cannot be divided by partial channels 1/4"):
-        strategies.build(strategies.spec("pc-darts")()).check(space, None)
+        strategies.build(strategies.spec("pc-darts")()).check(space, macs_budget())

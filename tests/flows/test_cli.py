@@ -41,6 +41,8 @@ BAD_SETTINGS = {
     "synthesis.canvas=[100000, 100000]": "sides above",
     "synthesis.batch_size=1000000000": "canvases of 10x10 takes at least",
     "search.max_macs=10": "raise it to",
+    "search.max_parameters=10": "give one of max_macs, max_parameters, max_latency_ms",
+    "search.latency_table=nowhere.json": "with latency_table the limit is max_latency_ms, not max_macs",
     "name=../outside": "name is '../outside'",
     "name=/outside": "name is '/outside'",
     "teacher.weights=/dev/zero": "there is no weights file '/dev/zero'",
@@ -129,6 +131,22 @@ def test_validate_accepts_the_demo(monkeypatch, capsys):
         cli.main()
     assert not exit_.value.code
     assert "is valid: 1024 images, spos on nasbench201" in capsys.readouterr().out
+
+
+def test_latency_is_measured_and_then_limits_a_run(monkeypatch, capsys, tmp_path: Path):
+    table, small = tmp_path / "latency.json", "search.space={name: nasbench201, channels: 2, cells: 1}"
+    code, text = run_main(
+        monkeypatch, capsys, "measure-latency", str(DIGITS), str(table), "--repetitions", "1", "--set", small
+    )
+    assert code == 0
+    assert "parts of nasbench201 on" in text
+    limits = ("search.max_macs=null", f"search.latency_table={table}", "search.max_latency_ms=0.0001", small)
+    code, text = run_main(
+        monkeypatch, capsys, "validate", str(DIGITS), *(word for limit in limits for word in ("--set", limit))
+    )
+    assert code == 2
+    assert "max_latency_ms = 0.000100 is below the smallest network of nasbench201" in text
+    assert table.read_text().startswith('{\n "provenance"')
 
 
 @pytest.mark.parametrize(

@@ -136,12 +136,14 @@ def test_a_missing_model_file_is_made_anew(dfnas, tiny_config: Path, copy_of_run
     assert weights.read_bytes() == sound
 
 
-def test_darts_goes_through_the_same_pipeline(dfnas, tiny_config: Path, tmp_path: Path):
-    darts = "search.strategy={name: darts, epochs: 2}"
-    result = dfnas("run", tiny_config, "--run-dir", tmp_path / "run", "--set", darts, "--set", "evaluation.data=null")
+def test_a_grid_of_darts_goes_through_the_same_pipeline_two_pieces_at_once(dfnas, tiny_config: Path, tmp_path: Path):
+    grid = "search.strategy={name: r-darts-l2, order: first, epochs: 2, grid: [{}, {weight_decay: 0.1}]}"
+    settings = ("--set", grid, "--set", "evaluation.data=null", "--set", "execution={name: processes, threads: 1}")
+    result = dfnas("run", tiny_config, "--run-dir", tmp_path / "run", *settings)
     assert result.returncode == 0, result.stderr
     results = results_of(tmp_path / "run")
-    assert results["search"]["strategy"] == "darts"
+    assert results["search"]["strategy"] == "r-darts-l2"
+    assert {path.name for path in tmp_path.glob("run/manifests/grid*")} == {f"grid-point-00{n}.json" for n in range(2)}
     assert results["student"]["macs"] <= 60_000
     assert results["student"]["top1"] is None
     assert results["evaluation"] == {"images": 0, "source": None}

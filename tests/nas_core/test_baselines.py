@@ -18,6 +18,7 @@ from nas_core.errors import InputError
 from nas_core.ops.cost import count_macs
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
+from nas_core.strategies import macs_budget
 from nas_core.teachers.networks import ResNet, digits_resnet, resnet20
 from nas_core.teachers.teacher import Teacher
 
@@ -86,11 +87,11 @@ def test_a_random_architecture_keeps_the_budget_and_costs_about_the_same():
     found = space.sample(generator(0, "found"))
     while space.macs(found) > budget:
         found = space.sample(generator(space.macs(found), "found"))
-    drawn = space.choices(space.parse(random_architecture(space, found, budget, seed=3)))
+    drawn = space.choices(space.parse(random_architecture(space, found, macs_budget(budget), seed=3)))
     assert drawn != found
     assert space.macs(drawn) <= budget
     assert space.macs(drawn) == pytest.approx(space.macs(found), rel=0.1)
-    assert random_architecture(space, found, budget, seed=3) == str(space.architecture(drawn))
+    assert random_architecture(space, found, macs_budget(budget), seed=3) == str(space.architecture(drawn))
 
 
 def test_a_description_survives_json():

@@ -9,7 +9,7 @@ from nas_core.errors import InputError
 from nas_core.memory import check_memory, shard_bytes
 from nas_core.proposal import propose, run_name
 from nas_core.search_spaces import spaces
-from nas_core.strategies import strategies
+from nas_core.strategies import macs_budget, strategies
 from nas_core.synthesis.build import check_synthesis
 from nas_core.teachers import Teacher, teachers
 from nas_core.teachers.networks import digits_resnet, resnet20
@@ -48,7 +48,7 @@ def test_the_proposal_fits_the_teacher(kind: str):
     check_synthesis(teacher, config.synthesis)
     check_memory(teacher, config.synthesis)
     space = spaces.build(config.search.space, input_shape=shape, num_classes=classes)
-    strategies.build(config.search.strategy).check(space, config.search.max_macs)
+    strategies.build(config.search.strategy).check(space, macs_budget(config.search.max_macs))
 
 
 def test_less_memory_gives_smaller_batches(monkeypatch: pytest.MonkeyPatch):

@@ -13,11 +13,11 @@ from storage.manifests import Manifest
 from tasks.baselines import requested
 from tasks.evaluation import evaluate_student
 from tasks.finetune import finetune_student
-from tasks.latency import measure_latency
+from tasks.latency import keep_latency_table, measure_latency
 from tasks.report import write_report
 from tasks.retrain import retrain_architecture
 from tasks.run import Run, locked, open_run
-from tasks.search import search_architecture
+from tasks.search import grid_points, search_architecture, search_point
 from tasks.stage import Stage
 from tasks.synthesis import commit_dataset, initialise_noise, synthesize
 from tasks.verification import verify
@@ -47,7 +47,9 @@ def perform(run: Run) -> dict[str, Manifest]:
                 images[round_, shard] = piece(synthesize, images[round_ - 1, shard], round=round_, shard=shard)
         shard_rounds = [manifest for (round_, _), manifest in images.items() if round_ >= 0]
         dataset = piece(commit_dataset, shard_rounds)
-        found = piece(search_architecture, dataset)
+        costs = [piece(keep_latency_table)] if run.config.search.latency_table else []
+        points = [piece(search_point, dataset, costs, point=i) for i in range(grid_points(run.config))]
+        found = piece(search_architecture, dataset, costs, points)
         model = piece(retrain_architecture, dataset, found)
         others = [piece(training, dataset, found) for training in requested(run)]
         if run.config.finetune is not None:
@@ -55,7 +57,8 @@ def perform(run: Run) -> dict[str, Manifest]:
         judgement = piece(evaluate_student, dataset, model, others)
         latency = piece(measure_latency, model)
         report = piece(write_report, [dataset, found, model, judgement, latency], shard_rounds)
-    return {m.piece: m for m in [*images.values(), dataset, found, model, *others, judgement, latency, report]}
+    searched = [dataset, *costs, *points, found]
+    return {m.piece: m for m in [*images.values(), *searched, model, *others, judgement, latency, report]}
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nas_core.errors import InputError
-from nas_core.ops.latency import LatencyTable, key, measure_latency, median_milliseconds, processor_name
+from nas_core.ops.latency import LatencyTable, key, measure_parts, median_milliseconds, processor_name
 from nas_core.search_spaces.proxyless import ProxylessSpace
 
 
@@ -34,7 +34,7 @@ def test_a_key_tells_apart_what_takes_different_times(space):
 
 
 def test_a_measured_table_covers_the_space_and_says_where_it_comes_from(space):
-    table = measure_latency(space, torch.device("cpu"), warm_up=0, repetitions=1)
+    table = measure_parts(space, torch.device("cpu"), warm_up=0, repetitions=1)
     assert table.of(space, (0, 0, 0)) > table.of(space, (0, 0, 6)) > 0
     assert table.provenance["device"] == "cpu"
     assert table.provenance["input_shape"] == "1x8x8"
@@ -42,7 +42,7 @@ def test_a_measured_table_covers_the_space_and_says_where_it_comes_from(space):
 
 
 def test_a_table_for_other_images_is_refused(space):
-    table = measure_latency(space, torch.device("cpu"), warm_up=0, repetitions=1)
+    table = measure_parts(space, torch.device("cpu"), warm_up=0, repetitions=1)
     other = ProxylessSpace((1, 2), (4, 8), (1, 1, 1), input_shape=(1, 9, 8), num_classes=2)
     with pytest.raises(InputError, match="no 'stem on 1x9x8'"):
         table.of(other, (0, 0, 0))

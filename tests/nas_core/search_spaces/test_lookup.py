@@ -1,9 +1,12 @@
 """Accuracy tables: read, asked, and refused."""
 
+import csv
+
 import pytest
 
 from nas_core.errors import InputError
 from nas_core.search_spaces.lookup import AccuracyTable
+from nas_core.search_spaces.nasbench1shot1 import NasBench1Shot1
 from nas_core.search_spaces.nasbench201 import NasBench201
 
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
@@ -28,6 +31,18 @@ def test_an_architecture_finds_its_accuracy(write, space):
     """All skips reach 54.30 % on CIFAR-10."""
     table = AccuracyTable.read(write(f"arch,cifar10,cifar100\n{SKIPS},54.30,15.61\n"), "cifar100")
     assert table.of(space.parse(SKIPS)) == 15.61
+
+
+def test_nasbench1shot1_has_tables_too(tmp_path):
+    """Its notation holds commas, which CSV writers quote."""
+    space = NasBench1Shot1("s1", 2, 2, 1, input_shape=(3, 8, 8), num_classes=2)
+    cell = "conv3x3-bn-relu(input)|maxpool3x3(input,1)|conv1x1-bn-relu(1,2)|conv3x3-bn-relu(input,3)|output(2,4)"
+    path = tmp_path / "table.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["arch", "test"], [cell, 93.5]])
+    table = AccuracyTable.read(path, "test")
+    table.check_covers(space)
+    assert table.of(space.parse(cell)) == 93.5
 
 
 def test_anytime_accuracy_follows_the_course_of_a_search(write):

@@ -8,17 +8,19 @@ import torch
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.search_spaces import SearchSpace
-from nas_core.strategies import SearchTask, Strategy
+from nas_core.strategies import Budget, SearchTask, Strategy, macs_budget
 
 
 @pytest.fixture
 def make_task(make_batches):
-    def make(space: SearchSpace, max_macs: int | None = None, images: int = 32) -> SearchTask:
+    def make(
+        space: SearchSpace, max_macs: int | None = None, images: int = 32, budget: Budget | None = None
+    ) -> SearchTask:
         return SearchTask(
             space=space,
             train=make_batches(images, 8, seed=0),
             validation=make_batches(images // 2, 8, seed=1),
-            max_macs=max_macs,
+            budget=budget or macs_budget(max_macs),
             temperature=2.0,
             seed=5,
             device=torch.device("cpu"),

@@ -1,16 +1,96 @@
-"""A budget that nothing can keep is refused."""
+"""One budget, whichever the cost: kept exactly, refused with the smallest possible, weighed in its own unit."""
 
 import pytest
+import torch
+from pydantic import ValidationError
 
+from nas_core.checkpoint import Checkpoint
+from nas_core.config import SearchConfig
 from nas_core.errors import InputError
+from nas_core.ops.cost import count_parameters
+from nas_core.ops.latency import LatencyTable, key
 from nas_core.search_spaces.nasbench201 import NasBench201
-from nas_core.strategies import check_budget
+from nas_core.strategies import Budget, latency_budget, macs_budget, parameter_budget, strategies
+
+SPACE = NasBench201(4, 1, input_shape=(3, 8, 8), num_classes=4)
 
 
-def test_an_impossible_budget_is_refused_with_the_smallest_possible():
-    space = NasBench201(4, 1, input_shape=(3, 8, 8), num_classes=4)
-    smallest, _ = space.macs_range()
-    check_budget(space, None)
-    check_budget(space, smallest)
-    with pytest.raises(InputError, match=f"raise it to {smallest} or more"):
-        check_budget(space, smallest - 1)
+def made_up_latencies() -> LatencyTable:
+    """A 3x3 convolution takes 0.7 ms in each stage and pooling 0.1, the rest nothing; the skeleton takes 2.05 ms."""
+    fixed, slots = SPACE.parts()
+    times = {"nor_conv_3x3": 0.7, "avg_pool_3x3": 0.1, "skeleton": 2.05}
+    parts = [*fixed, *(part for slot in slots for operation in slot for part in operation)]
+    return LatencyTable({key(part): times.get(part.kind, 0.0) for part in parts}, {})
+
+
+BUDGETS = {
+    "macs": macs_budget,
+    "parameters": parameter_budget,
+    "latency_ms": lambda limit=None: latency_budget(made_up_latencies(), limit),
+}
+
+
+def half_way(name: str) -> Budget:
+    free = BUDGETS[name]()
+    low, high = SPACE.cost_range(free.table(SPACE))
+    return BUDGETS[name]((low + high) // 2 / free.steps if free.steps > 1 else (low + high) // 2)
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_an_impossible_budget_is_refused_with_the_smallest_possible(name):
+    free = BUDGETS[name]()
+    smallest = SPACE.cost_range(free.table(SPACE))[0]
+    free.check(SPACE)
+    written = free.written(smallest)
+    number = float(written) if name == "latency_ms" else int(written)
+    BUDGETS[name](number).check(SPACE)
+    below = number - 1e-3 if name == "latency_ms" else number - 1
+    with pytest.raises(InputError, match=f"{free.setting} = .* raise it to {written} or more"):
+        BUDGETS[name](below).check(SPACE)
+
+
+def test_costs_are_those_of_the_whole_network():
+    """Six 3x3 convolutions in three stages, and what is around them."""
+    convolutions = (3,) * 6
+    network = SPACE.network(SPACE.architecture(convolutions))
+    assert BUDGETS["parameters"]().of(SPACE, convolutions) == count_parameters(network)
+    assert BUDGETS["latency_ms"]().of(SPACE, convolutions) == pytest.approx(2.05 + 6 * 3 * 0.7, abs=1e-9)
+
+
+def test_a_mixture_costs_what_its_paths_cost_on_average():
+    mixture = [torch.tensor([0.5, 0.0, 0.0, 0.5, 0.0])] * 6
+    assert float(BUDGETS["latency_ms"]().expected(SPACE, mixture)) == pytest.approx(2.05 + 6 * 3 * 0.7 / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+@pytest.mark.parametrize("strategy", ["spos", "darts", "proxyless", "proxyless-rl"])
+def test_every_kind_of_strategy_keeps_any_budget(make_task, name, strategy):
+    small = {"epochs": 1, "alpha_start": 0, "alpha_every": 1, "samples": 2, "population": 3, "generations": 1}
+    small |= {"parents": 1, "crossovers": 0, "mutants": 0, "recalibration_batches": 1}
+    spec = strategies.spec(strategy)
+    values = {field: value for field, value in small.items() if field in spec.model_fields}
+    budget = half_way(name)
+    outcome = strategies.build(spec.model_validate(values)).search(make_task(SPACE, budget=budget), Checkpoint())
+    cost = budget.of(SPACE, SPACE.choices(outcome.architecture))
+    assert cost <= budget.reference(SPACE)
+    assert outcome.search[-1][name] == cost
+    assert [record[name] for record in outcome.front(name)] == sorted(c[name] for c in outcome.front(name))
+
+
+def test_a_logarithm_of_less_than_a_millisecond_is_refused():
+    table = LatencyTable({name: value / 10 for name, value in made_up_latencies().entries.items()}, {})
+    with pytest.raises(InputError, match=r"takes only 0\.205000 ms; choose cost_loss = add-linear"):
+        strategies.build(strategies.spec("proxyless")()).check(SPACE, latency_budget(table))
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"max_macs": 1, "max_parameters": 1}, "give one of max_macs"),
+        ({"max_latency_ms": 1}, "needs latency_table"),
+        ({"latency_table": "t.json", "max_macs": 1}, "the limit is max_latency_ms, not max_macs"),
+    ],
+)
+def test_limits_that_contradict_each_other_are_refused(limits, message):
+    with pytest.raises(ValidationError, match=message):
+        SearchConfig.model_validate({"space": "nasbench201", "strategy": "spos"} | limits)

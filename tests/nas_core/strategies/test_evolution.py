@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
+from nas_core.strategies import macs_budget
 from nas_core.strategies.evolution import Evolution, fit
 
 SPACE = NasBench201(4, 1, input_shape=(3, 8, 8), num_classes=4)
@@ -20,7 +21,7 @@ def test_generations_are_new_distinct_and_affordable(seed, share):
     evolution = Evolution(population=8, generations=1, parents=3, crossovers=3, mutants=3, mutation_probability=0.3)
     scores = {}
     for generation in range(3):
-        proposed = evolution.propose(SPACE, scores, budget, generator(seed, "toy", generation))
+        proposed = evolution.propose(SPACE, scores, macs_budget(budget), generator(seed, "toy", generation))
         assert len(set(proposed)) == len(proposed) <= 8
         assert not set(proposed) & set(scores)
         assert all(SPACE.macs(choices) <= budget for choices in proposed)
@@ -33,7 +34,7 @@ def test_an_exhausted_space_yields_nothing_more():
     scores = {}
     sizes = []
     for generation in range(4):
-        proposed = evolution.propose(SMALL, scores, None, generator(0, "toy", generation))
+        proposed = evolution.propose(SMALL, scores, macs_budget(), generator(0, "toy", generation))
         scores |= dict.fromkeys(proposed, 0.0)
         sizes.append(len(proposed))
     assert len(scores) == 64
@@ -44,7 +45,7 @@ def test_the_tightest_budget_leaves_the_cheapest_architectures():
     """Only the six skips are affordable, and the very first proposal is that one."""
     cheapest, _ = SMALL.macs_range()
     evolution = Evolution(population=4, generations=1, parents=1, crossovers=0, mutants=0, mutation_probability=0.1)
-    assert evolution.propose(SMALL, {}, cheapest, generator(0, "toy")) == [(0,) * 6]
+    assert evolution.propose(SMALL, {}, macs_budget(cheapest), generator(0, "toy")) == [(0,) * 6]
 
 
 def test_children_come_from_the_best_parents():
@@ -52,17 +53,17 @@ def test_children_come_from_the_best_parents():
     evolution = Evolution(population=5, generations=1, parents=1, crossovers=0, mutants=5, mutation_probability=0.05)
     parent = (3, 3, 3, 3, 3, 3)
     scores = {parent: 1.0, (0,) * 6: -1.0}
-    for child in evolution.propose(SPACE, scores, None, generator(0, "toy")):
+    for child in evolution.propose(SPACE, scores, macs_budget(), generator(0, "toy")):
         assert sum(a == b for a, b in zip(child, parent, strict=True)) >= 4
 
 
 def test_crossover_takes_every_slot_from_a_parent():
     evolution = Evolution(population=6, generations=1, parents=2, crossovers=6, mutants=0, mutation_probability=0.1)
     scores = {(1,) * 6: 1.0, (3,) * 6: 1.0, (0,) * 6: 0.0}
-    children = evolution.propose(SPACE, scores, None, generator(0, "toy"))
+    children = evolution.propose(SPACE, scores, macs_budget(), generator(0, "toy"))
     assert {choice for child in children for choice in child} == {1, 3}
 
 
 @pytest.mark.parametrize("budget", [None, 10**12])
 def test_an_affordable_architecture_is_left_as_it_is(budget):
-    assert fit(SPACE, (3, 3, 3, 0, 1, 2), budget, generator(0, "toy")) == (3, 3, 3, 0, 1, 2)
+    assert fit(SPACE, (3, 3, 3, 0, 1, 2), macs_budget(budget), generator(0, "toy")) == (3, 3, 3, 0, 1, 2)

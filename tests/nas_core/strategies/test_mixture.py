@@ -8,7 +8,7 @@ import torch
 from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
 from nas_core.search_spaces.nasbench201 import NasBench201
-from nas_core.strategies import strategies
+from nas_core.strategies import macs_budget, strategies
 from nas_core.strategies.alpha import ArchitectureWeights
 from nas_core.strategies.mixture import Mixture
 from nas_core.strategies.parts import DifferentiableSpec
@@ -79,7 +79,7 @@ def test_edges_are_needed_for_edge_normalisation(space):
     for slot in no_edges.slots:
         object.__setattr__(slot, "group", None)
     with pytest.raises(InputError, match="slot 1<-0 of search space 'nasbench201' is none"):
-        build("pc-darts").check(no_edges, None)
+        build("pc-darts").check(no_edges, macs_budget())
 
 
 def test_edge_weights_learn_with_alpha(make_task, space):
@@ -184,7 +184,7 @@ def test_second_order_leaves_weights_and_statistics_as_they_were(make_task, spac
 
 def test_a_heavy_cost_drives_towards_free_operations(make_task, space):
     light, heavy = (
-        build(macs_weight=weight, alpha_learning_rate=0.2, epochs=3).search(make_task(space), Checkpoint())
+        build(cost_weight=weight, alpha_learning_rate=0.2, epochs=3).search(make_task(space), Checkpoint())
         for weight in (0.0, 1000.0)
     )
     assert heavy.search[-1]["macs"] == space.macs_range()[0]

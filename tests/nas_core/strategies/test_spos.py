@@ -143,14 +143,17 @@ def test_every_step_trains_one_path_and_paths_vary(make_task, space):
             ran.clear()
             return logits
 
-    for edge in supernet.body[0].edges:
+    cells = [block for block in supernet.body if hasattr(block, "edges")]
+    for edge in (edge for cell in cells for edge in cell.edges):
         for index, operation in enumerate(edge.operations):
             operation.register_forward_hook(lambda *_, index=index: ran.append(index))
     recipe = Recipe(epochs=2, warmup_epochs=0)
     made = Recorder(supernet, 5, Uniform(space))
     train(made, task.train, recipe, task.objective, seed=5, stage="toy", checkpoint=Checkpoint())
     assert len(paths) == 16
-    assert all(len(path) == len(space.slots) for path in paths)
+    # One operation per edge and nothing of the others, the same in each of the three cells.
+    assert len(cells) == 3
+    assert all(path == 3 * path[: len(space.slots)] for path in paths)
     assert len(set(paths)) > 12
 
 

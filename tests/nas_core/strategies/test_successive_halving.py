@@ -26,7 +26,7 @@ def test_the_best_rated_of_distinct_architectures_within_the_budget_is_kept(make
     assert all(c["macs"] <= budget for c in outcome.candidates)
     assert str(outcome.architecture) == max(outcome.candidates, key=lambda c: c["score"])["architecture"]
     assert [record["epoch"] for record in outcome.training] == list(range(6))
-    assert outcome.front[-1]["architecture"] == str(outcome.architecture)
+    assert outcome.front()[-1]["architecture"] == str(outcome.architecture)
 
 
 def test_training_raises_the_score(make_task):

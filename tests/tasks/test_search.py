@@ -1,0 +1,66 @@
+"""A grid of searches is several pieces of work, of which the search keeps the best."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.config_file import read_config
+from nas_core.errors import InputError
+from nas_core.ops.latency import LatencyTable
+from nas_core.teachers import teachers
+from storage.files import read_json
+from tasks.latency import write_latency_table
+from tasks.report import progress_table
+from tasks.run import build_space, open_run, preflight
+from tests.tasks.conftest import PROJECT, TINY
+
+GRID = (
+    "search.strategy={name: r-darts-l2, order: first, epochs: 1, grid: [{weight_decay: 1.0e-4}, {weight_decay: 5.0}]}"
+)
+
+
+def test_points_of_a_grid_are_made_one_by_one_and_the_best_is_kept(complete, tmp_path: Path):
+    """Under a budget of latency, which the run keeps a copy of."""
+    table = tmp_path / "latency.json"
+    plain = read_config(PROJECT / "configs" / "digits.yaml", TINY)
+    write_latency_table(plain, table, device="cpu", batch_size=2, repetitions=1)
+    space = build_space(plain.search.space, teachers.build(plain.teacher))
+    latencies = LatencyTable.from_json(table.read_text())
+    smallest, dearest = space.cost_range(latencies.table(space))
+    limit = (smallest + dearest) // 2 / 1e6
+    latency = (f"search.latency_table={table}", f"search.max_latency_ms={limit}")
+    run = open_run(read_config(PROJECT / "configs" / "digits.yaml", (*TINY, *latency, GRID)), str(tmp_path / "run"))
+    manifests = complete(run)
+    found = read_json(run.layout.search)
+    losses = [manifests[f"grid-point-00{number}"].figures["validation_loss"] for number in range(2)]
+    assert [-candidate["score"] for candidate in found["candidates"]] == losses
+    kept = manifests[f"grid-point-00{losses.index(min(losses))}"]
+    assert found["architecture"] == manifests["search"].figures["architecture"] == kept.figures["architecture"]
+    assert ["grid", "2/2"] in [line.split()[:2] for line in progress_table(run).splitlines()]
+    assert read_json(run.layout.results)["search"]["table_latency_ms"] == found["latency_ms"] <= limit
+    assert run.layout.latency_table.read_bytes() == table.read_bytes()
+    assert latencies.provenance["batch_size"] == 2
+
+    # What is damaged is made anew with the same bytes, and nothing else is.
+    path = run.layout.records("grid-point-001")
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-9])
+    times = {piece: run.layout.manifest(piece).stat().st_mtime_ns for piece in manifests}
+    complete(run)
+    assert path.read_bytes() == sound
+    again = {piece for piece in manifests if run.layout.manifest(piece).stat().st_mtime_ns != times[piece]}
+    assert again == {"grid-point-001"}
+
+
+def test_an_impossible_latency_is_refused_with_the_smallest_possible(tmp_path: Path):
+    config = read_config(PROJECT / "configs" / "digits.yaml", TINY)
+    table = tmp_path / "latency.json"
+    write_latency_table(config, table, device="cpu", batch_size=1, repetitions=1)
+    settings = (f"search.latency_table={table}", "search.max_latency_ms=0.001")
+    with pytest.raises(InputError, match=r"max_latency_ms = 0\.001000 is below .* raise it to [0-9.]+ or more"):
+        preflight(read_config(PROJECT / "configs" / "digits.yaml", (*TINY, *settings)))
+    table.write_text("{}")
+    with pytest.raises(InputError, match="no latency table"):
+        preflight(read_config(PROJECT / "configs" / "digits.yaml", (*TINY, *settings)))
+    with pytest.raises(InputError, match="no folder"):
+        write_latency_table(config, tmp_path / "none" / "t.json", device="cpu", batch_size=1, repetitions=1)

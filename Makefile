@@ -4,10 +4,10 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help demo test lint format bench serve docs clean
+.PHONY: help demo test test-slow lint format bench serve docs clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dfnas needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -18,8 +18,11 @@ help:  ## list the targets
 demo: .venv/installed  ## digits, from a trained network to a smaller one, in minutes
 	$(BIN)/dfnas run configs/digits.yaml --run-dir runs/digits
 
-test: .venv/installed  ## all tests, two at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+test: .venv/installed  ## the tests, two at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-slow: .venv/installed  ## the tests with clusters, signals, chaos and a browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 lint: .venv/installed  ## style, types and import rules
 	$(BIN)/ruff check .

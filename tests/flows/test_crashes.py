@@ -19,6 +19,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.crashes import watch_for_crashes
 from tasks.stopping import obey_parent
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 120
 

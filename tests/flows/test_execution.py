@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ENGINES = {
     "processes": "{name: processes, workers: 2, threads: 1}",
     "dask": "{name: dask, workers: 2, threads: 1, most_tasks: 2}",

@@ -22,6 +22,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 DRIVER = shutil.which("chromedriver")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(BROWSER is None or DRIVER is None, reason="no Chromium with chromedriver here"),
     # The first of them may have to wait for server, worker and run, on a busy machine.
     pytest.mark.timeout(900),

@@ -276,7 +276,7 @@ def ranked_architectures(truth: AccuracyTable) -> list[str]:
 def ranking(strategy: Strategy, work: Watched, paths: Sequence[Choices]) -> list[float] | None:
     """Scores of architectures as a finished search would give them; None for methods that train each one alone."""
     if isinstance(strategy, TrainingFree):
-        rating = TrainingFreeRating(work, strategy.scores, strategy.images)
+        rating = TrainingFreeRating(work, strategy.scores, strategy.images, strategy.inputs)
         return log_rank_sums([rating(path)["scores"] for path in paths])
     supernet: Supernet | None = getattr(work, "made", None)
     if supernet is None:

@@ -42,8 +42,9 @@ def _leave(number: int, _frame: Any) -> None:
     signal.signal(number, signal.SIG_IGN)
     word, code = ("interrupted", INTERRUPTED) if number == signal.SIGINT else ("terminated", TERMINATED)
     os.write(2, f"\ndfnas: {word}; the same command resumes\n".encode())
-    if not PREFECT_API_URL.value():
-        SubprocessASGIServer().stop()
+    # Not asked of PREFECT_API_URL, which names the embedded server while shards are made.
+    if (server := SubprocessASGIServer()).running:
+        server.stop()
     os._exit(code)
 
 

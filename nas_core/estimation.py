@@ -200,7 +200,7 @@ def _search_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pro
 
 def _prior_pace(task: SearchTask, prior: PriorSpec) -> float:
     """Seconds of rating one architecture without training."""
-    rate = TrainingFreeRating(task, prior.scores, prior.images)
+    rate = TrainingFreeRating(task, prior.scores, prior.images, prior.inputs)
     start = time.perf_counter()
     rate(task.space.sample(generator(task.seed, "estimate.prior")))
     return time.perf_counter() - start

@@ -96,13 +96,13 @@ OTHERS: dict[str, tuple[type[Spec], type[Strategy], str, Settings]] = {
         TrainingFreeSpec,
         TrainingFree,
         "Evolution by naswot (Mellor et al. 2021): how differently images switch an untrained network's ReLUs.",
-        {"scores": ("naswot",)},
+        {"scores": ("naswot",), "inputs": "synthetic"},
     ),
     "zico": (
         TrainingFreeSpec,
         TrainingFree,
         "Evolution by ZiCo (Li et al. 2023): how large and steady an untrained network's gradients are.",
-        {"scores": ("zico",)},
+        {"scores": ("zico",), "inputs": "synthetic"},
     ),
     "synflow": (
         TrainingFreeSpec,

@@ -1,4 +1,4 @@
-"""Training-free search: architectures are scored with fresh weights, on one batch of synthetic images.
+"""Training-free search: architectures are scored with fresh weights, on one batch of noise or synthetic images.
 
 Scores of different kinds are put together by their ranks, as in AZ-NAS (Lee and Ham, arXiv:2403.19232, eq. 9): the
 sum of log(rank / number of architectures), the best rank being that number.
@@ -22,6 +22,8 @@ from nas_core.strategies.candidates import Candidate, best, search_curve
 from nas_core.strategies.evolution import Evolution, EvolutionSpec
 from nas_core.training.batches import Batch
 
+Inputs = Literal["noise", "synthetic"]
+
 AZ_NAS: tuple[Score, ...] = ("expressivity", "progressivity", "trainability", "macs")
 
 
@@ -31,7 +33,11 @@ class ScoresSpec(Spec):
     scores: tuple[Score, ...] = Field(
         default=AZ_NAS, min_length=1, description="scores whose ranks are put together; the four of AZ-NAS by default"
     )
-    images: int = Field(default=64, ge=4, description="synthetic images that every architecture is scored on")
+    images: int = Field(default=64, ge=4, description="images that every architecture is scored on")
+    inputs: Inputs = Field(
+        default="noise",
+        description="what these are: noise, as AZ-NAS has it (standard normal pixels), or some of the synthetic images",
+    )
 
 
 class TrainingFreeSpec(EvolutionSpec, ScoresSpec):
@@ -44,22 +50,16 @@ class TrainingFreeRating:
     """Scores the stand-alone networks of architectures; the same images and the same seed for each.
 
     Args:
-        task: The space and the images, of which the training set's are used.
+        task: The space, the teacher, and the images, of which the training set's are used.
         scores: Which ones.
-        images: How many images; all of them if there are fewer.
+        images: How many images; of synthetic ones, all if there are fewer.
+        inputs: Noise or synthetic images.
     """
 
-    def __init__(self, task: SearchTask, scores: Sequence[Score], images: int) -> None:
+    def __init__(self, task: SearchTask, scores: Sequence[Score], images: int, inputs: Inputs) -> None:
         self._task, self._scores = task, tuple(scores)
-        parts: list[Batch] = []
-        for batch in task.train.epoch(generator(task.seed, "search.training-free.images")):
-            parts.append(batch)
-            if sum(len(part.images) for part in parts) >= images:
-                break
-        self._batch = Batch(
-            torch.cat([part.images for part in parts])[:images],
-            torch.cat([part.teacher_logits for part in parts])[:images],
-        )
+        draws = generator(task.seed, "search.training-free.images")
+        self._batch = _noise(task, images, draws) if inputs == "noise" else _synthetic(task, images, draws)
 
     def __call__(self, path: Choices) -> dict[str, Any]:
         """The figures of an architecture: {"scores": {name: value, or None where it cannot be scored}}."""
@@ -69,6 +69,23 @@ class TrainingFreeRating:
         signs = generator(task.seed, "search.training-free.signs")
         found = training_free_scores(network.to(task.device), self._batch, self._scores, signs)
         return {"scores": {name: value if math.isfinite(value) else None for name, value in found.items()}}
+
+
+def _noise(task: SearchTask, count: int, draws: torch.Generator) -> Batch:
+    images = torch.randn(count, *task.space.input_shape, generator=draws).to(task.device)
+    return Batch(images, task.train.teacher.logits(images))
+
+
+def _synthetic(task: SearchTask, count: int, draws: torch.Generator) -> Batch:
+    parts: list[Batch] = []
+    for batch in task.train.epoch(draws):
+        parts.append(batch)
+        if sum(len(part.images) for part in parts) >= count:
+            break
+    images, logits = (
+        torch.cat(tensors) for tensors in zip(*((p.images, p.teacher_logits) for p in parts), strict=True)
+    )
+    return Batch(images[:count], logits[:count])
 
 
 def log_rank_sums(figures: Sequence[dict[str, float | None]]) -> list[float]:
@@ -113,7 +130,7 @@ class PriorSpec(ScoresSpec):
             The best first.
         """
         pool = Evolution.random(max(count, self.pool))
-        rating = TrainingFreeRating(task, self.scores, self.images)
+        rating = TrainingFreeRating(task, self.scores, self.images, self.inputs)
         drawn = compared(pool.run(task, rating, Checkpoint(), lambda *_: None))
         leaders = sorted(drawn, key=lambda candidate: -candidate["score"])[:count]
         return [task.space.choices(task.space.parse(leader["architecture"])) for leader in leaders]
@@ -126,11 +143,13 @@ class TrainingFree(Strategy):
     Args:
         scores: Names of the scores whose ranks are put together.
         images: Images that every architecture is scored on.
+        inputs: Noise or synthetic images.
         evolution: The fields of `EvolutionSpec`.
     """
 
-    def __init__(self, *, scores: Sequence[Score], images: int, **evolution: Any) -> None:
+    def __init__(self, *, scores: Sequence[Score], images: int, inputs: Inputs, **evolution: Any) -> None:
         self.scores, self.images = tuple(scores), images
+        self.inputs: Inputs = inputs
         self.evolution = Evolution(**evolution)
 
     def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:
@@ -139,7 +158,7 @@ class TrainingFree(Strategy):
         total = self.evolution.generations * self.evolution.population
         candidates = self.evolution.run(
             task,
-            TrainingFreeRating(task, self.scores, self.images),
+            TrainingFreeRating(task, self.scores, self.images, self.inputs),
             checkpoint,
             lambda done, figures: progress(done, total, figures),
             compared,

@@ -1,5 +1,6 @@
 """A real Prefect server for the session, and the `dfnas` command as users run it."""
 
+import functools
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,6 +160,23 @@ class DeployedRun:
     listed: str
 
 
+@contextmanager
+def running_worker(server: PrefectServer, log: Path) -> Iterator[None]:
+    """A worker of the pool that the deployments are in."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "dfnas"]
+    with log.open("w") as file:
+        worker = subprocess.Popen(command, env=server.environment, cwd=PROJECT, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield
+    finally:
+        worker.terminate()
+        try:
+            worker.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
 @pytest.fixture(scope="session")
 def deployed_run(
     prefect_server: PrefectServer, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory
@@ -181,21 +200,15 @@ def deployed_run(
     prefect("work-pool", "create", "dfnas", "--type", "process")
     prefect("--no-prompt", "deploy", "--all")
     config = json.dumps(yaml.safe_load(tiny_config.read_text()))
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "dfnas"]
-    with (directory.parent / "worker.log").open("w") as log:
-        worker = subprocess.Popen(
-            command, env=prefect_server.environment, cwd=PROJECT, stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
+    with running_worker(prefect_server, directory.parent / "worker.log"):
         run = ["deployment", "run", "dfnas/full", "--param", f"run_dir={json.dumps(str(directory))}"]
         text = prefect(*run, "--param", f"config={config}", "--watch")
-    finally:
-        worker.terminate()
-        try:
-            worker.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
     found = re.search(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text)
     assert found, text
     return DeployedRun(directory, found[0], prefect("deployment", "ls"))
+
+
+@pytest.fixture
+def worker(prefect_server: PrefectServer) -> Callable[[Path], AbstractContextManager[None]]:
+    """Starts a worker that logs to a file, for as long as a with block lasts."""
+    return functools.partial(running_worker, prefect_server)

@@ -136,6 +136,7 @@ def test_a_missing_model_file_is_made_anew(dfnas, tiny_config: Path, copy_of_run
     assert weights.read_bytes() == sound
 
 
+@pytest.mark.slow
 def test_a_grid_of_darts_goes_through_the_same_pipeline_two_pieces_at_once(dfnas, tiny_config: Path, tmp_path: Path):
     grid = "search.strategy={name: r-darts-l2, order: first, epochs: 2, grid: [{}, {weight_decay: 0.1}]}"
     settings = ("--set", grid, "--set", "evaluation.data=null", "--set", "execution={name: processes, threads: 1}")

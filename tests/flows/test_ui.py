@@ -10,8 +10,10 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 
@@ -60,6 +62,32 @@ class Looker:
         """Width and height, in pixels of their own, of the page's embedded pictures that could be decoded."""
         sizes = ".map(picture => [picture.naturalWidth, picture.naturalHeight])"
         return self.chrome.execute_script(f"return [...document.querySelectorAll('img[src^=\"data:image\"]')]{sizes}")
+
+    def api(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What the server answers to a GET, or to a POST of a body."""
+        content = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.address}/api/{path}", content, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def wait_for_state(self, flow_run: str, state: str) -> None:
+        """Wait until a flow run is in a state."""
+        deadline = time.monotonic() + 5 * PATIENCE
+        while (now := self.api(f"flow_runs/{flow_run}")["state_type"]) != state:
+            assert time.monotonic() < deadline, f"{now} instead of {state}"
+            time.sleep(0.5)
+
+    def press(self, button: str, *, last: bool = False) -> None:
+        """Press the first button with a text, or the last one, such as that of a dialog."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            found = self.chrome.find_elements("xpath", f"//button[normalize-space()='{button}']")
+            shown = [element for element in found if element.is_displayed()]
+            if len(shown) > last:
+                shown[-1 if last else 0].click()
+                return
+            assert time.monotonic() < deadline, f"there is no button '{button}'"
+            time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +151,30 @@ def test_the_config_is_a_form_with_descriptions_and_bounds(looker: Looker):
         "batches of canvases per round; each is made by itself",
         "List can only have 2 items",
     )
+
+
+@pytest.mark.usefixtures("deployed_run")
+def test_retry_on_the_page_of_a_failed_run_makes_what_is_missing(
+    looker: Looker, worker, tiny_config: Path, finished_run: Path, tmp_path: Path
+):
+    """A directory where a shard's object belongs fails that shard; with it out of the way, the button completes it."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    lost = run / "manifests" / "synthesis-round-001-shard-00001.json"
+    expected = json.loads(lost.read_text())["digest"]
+    lost.unlink()
+    in_the_way = run / "dataset.zarr" / "losses" / "c" / "3"
+    in_the_way.unlink()
+    in_the_way.mkdir()
+    parameters = {"config": yaml.safe_load(tiny_config.read_text()), "run_dir": str(run), "until": "synthesis"}
+    deployment = looker.api("deployments/name/dfnas/full")["id"]
+    with worker(tmp_path / "worker.log"):
+        flow_run = looker.api(f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"]
+        page = f"runs/flow-run/{flow_run}"
+        looker.wait_for_state(flow_run, "FAILED")
+        looker.at(page, "failed", "tiny until synthesis", "1 of 4 shard-rounds are missing", "Retry")
+        in_the_way.rmdir()
+        looker.press("Retry")
+        looker.press("Retry", last=True)
+        looker.wait_for_state(flow_run, "COMPLETED")
+    looker.at(page, "retried", "tiny until synthesis", "Completed")
+    assert json.loads(lost.read_text())["digest"] == expected

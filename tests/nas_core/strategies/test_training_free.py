@@ -61,3 +61,14 @@ def test_a_prior_takes_the_best_of_its_pool(make_task, space):
     three, all_ = prior.best(task, 3), prior.best(task, 30)
     assert three == all_[:3]
     assert [space.macs(path) for path in all_] == sorted((space.macs(path) for path in all_), reverse=True)
+
+
+@pytest.mark.parametrize("inputs", ["noise", "synthetic"])
+def test_scores_depend_on_the_images_unless_they_are_noise(make_task, space, inputs: str):
+    """Two tasks of one seed whose images differ; counting parameters needs none."""
+    small, large = make_task(space, images=32), make_task(space, images=64)
+    first, second = (
+        search(name="naswot", inputs=inputs).search(task, Checkpoint()).candidates[0]["scores"]["naswot"]
+        for task in (small, large)
+    )
+    assert (first == second) == (inputs == "noise")

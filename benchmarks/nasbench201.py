@@ -342,8 +342,11 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         sharex=True,
         sharey=True,
     )
+    for axis in axes.flat:
+        axis.set_axis_off()
     for found in shown:
         axis = axes[methods.index(found["method"])][kinds.index(found["kind"])]
+        axis.set_axis_on()
         order = torch.tensor(found["scores"]).argsort().argsort()
         axis.scatter(order.tolist(), found["accuracies"], s=4)
         axis.set_title(f"{found['method']}, {found['kind']}: tau {found['tau']:.2f}", fontsize=8)

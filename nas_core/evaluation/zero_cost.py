@@ -11,6 +11,7 @@ and trainability: AZ-NAS, Lee and Ham, arXiv:2403.19232.
 """
 
 import copy
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -131,6 +132,7 @@ class Features:
             network.train()(images)
         return cls(tuple(outputs))
 
+    @functools.cached_property
     def entropies(self) -> list[float]:
         """Per block, the entropy of the normalised eigenvalues of its channels' covariance, in nats."""
         found = []
@@ -143,13 +145,12 @@ class Features:
 
     def expressivity(self) -> float:
         """Sum of the entropies: features that spread over all directions."""
-        return _finite(sum(self.entropies()))
+        return _finite(sum(self.entropies))
 
     def progressivity(self) -> float:
         """The smallest gain of entropy from a block to the next; a network of one block has none to lose: 0."""
-        entropies = self.entropies()
-        gains = [after - before for before, after in itertools.pairwise(entropies)]
-        return _finite(min(gains, default=0.0)) if all(map(math.isfinite, entropies)) else WORST
+        gains = [after - before for before, after in itertools.pairwise(self.entropies)]
+        return _finite(min(gains, default=0.0)) if all(map(math.isfinite, self.entropies)) else WORST
 
     def trainability(self, generator: torch.Generator) -> float:
         """How near the blocks' backward maps are to keeping the length of a gradient: mean of 2 - s - 1 / s, <= 0.

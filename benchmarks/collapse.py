@@ -10,7 +10,6 @@ Runs that the JSON file already has are not computed again; `--plot` alone draws
 
 import argparse
 import json
-import platform
 import shlex
 import sys
 import time
@@ -24,8 +23,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.common import CLASSES, Canvases, read_images
+from benchmarks.common import CLASSES, Canvases, add_device, hardware, read_images
 from nas_core.checkpoint import Checkpoint
+from nas_core.device import resolve_device
 from nas_core.reporting.style import FAINT, SERIES, panels, styled, whole_steps
 from nas_core.search_spaces.lookup import AccuracyTable
 from nas_core.search_spaces.nasbench201 import NasBench201
@@ -66,7 +66,8 @@ class LabelledImages(SyntheticBatches):
         """One pass in random order."""
         order = torch.randperm(len(self.canvases), generator=generator)
         for chosen in order.split(self.batch_size)[: len(self)]:
-            yield Batch(self.teacher.normalise(self._windows(chosen, generator)), self._logits[chosen])
+            windows = self._windows(chosen, generator).to(self.teacher.device)
+            yield Batch(self.teacher.normalise(windows), self._logits[chosen].to(self.teacher.device))
 
 
 def make_task(arguments: argparse.Namespace, seed: int) -> SearchTask:
@@ -74,14 +75,15 @@ def make_task(arguments: argparse.Namespace, seed: int) -> SearchTask:
     images, labels = read_images(arguments.images, "train", arguments.count, generator(seed, "benchmark.images"))
     small = functional.interpolate(images.float(), size=(arguments.side,) * 2, mode="area").round().to(torch.uint8)
     shape = (3, arguments.side, arguments.side)
-    unused = Teacher(nn.Conv2d(3, len(CLASSES), 1), shape, MEAN, STD, CLASSES)
+    device = resolve_device(arguments.device)
+    unused = Teacher(nn.Conv2d(3, len(CLASSES), 1), shape, MEAN, STD, CLASSES).to(device)
     half = len(small) // 2
     train, validation = (
         LabelledImages(small[part], labels[part], unused, arguments.batch)
         for part in (slice(0, half), slice(half, None))
     )
     space = NasBench201(arguments.channels, arguments.cells, input_shape=shape, num_classes=len(CLASSES))
-    return SearchTask(space, train, validation, macs_budget(), 1.0, seed, torch.device("cpu"))
+    return SearchTask(space, train, validation, macs_budget(), 1.0, seed, device)
 
 
 def settings(method: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -219,6 +221,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32, help="images per batch")
     parser.add_argument("--epochs", type=int, default=40, help="epochs of the search")
     parser.add_argument("--alpha-rate", type=float, default=3e-3, help="learning rate of the architecture weights")
+    add_device(parser)
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="float32")
     return parser.parse_args()
 
@@ -239,7 +242,7 @@ def main() -> None:
                 runs.append(search(method, seed, table, arguments))
                 print({key: value for key, value in runs[-1].items() if key != "epochs"}, flush=True)
                 command = shlex.join(["python", "-m", "benchmarks.collapse", *sys.argv[1:]])
-                kept["commands"][command] = {"torch": torch.__version__, "python": platform.python_version()}
+                kept["commands"][command] = hardware(resolve_device(arguments.device))
                 arguments.json.write_text(json.dumps(kept, indent=1) + "\n")
     shown = [run for run in runs if run["setting"] == setting(arguments)]
     print(table_of(shown))

@@ -1,6 +1,9 @@
-"""What several benchmarks share: CIFAR-10's images from a tar file."""
+"""What several benchmarks share: CIFAR-10's images from a tar file, the device, what figures depend on."""
 
+import argparse
 import io
+import os
+import platform
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,24 @@ from nas_core.seeding import generator
 Canvases = UInt8[Tensor, "images channels height width"]
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Give a benchmark the option --device."""
+    parser.add_argument("--device", default="cpu", help="where to compute: auto, cpu, cuda, cuda:N or mps")
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """Versions and machine, which figures depend on."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.machine()),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }
 
 
 def read_images(archive: Path, split: str, count: int, draws: torch.Generator | None = None) -> tuple[Canvases, Tensor]:

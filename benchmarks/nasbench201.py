@@ -17,10 +17,10 @@ images are in the rows "real" and "real-labels" only, which are there for compar
 
 import argparse
 import functools
-import importlib.metadata
 import json
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -42,9 +42,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from scipy.stats import kendalltau, spearmanr
 from torch import Tensor
 
-from benchmarks.common import CLASSES, read_images
+from benchmarks.common import CLASSES, add_device, hardware, read_images
 from benchmarks.synthesis_quality import load_teacher
 from nas_core.checkpoint import Checkpoint
+from nas_core.device import resolve_device
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.search_spaces.base import Choices, Supernet
 from nas_core.search_spaces.lookup import AccuracyTable
@@ -86,6 +87,7 @@ class Settings:
     one_hot: Path | None
     count: int
     validation: int
+    device: str
 
 
 class TrueLabels(SyntheticBatches):
@@ -112,7 +114,7 @@ class TrueLabels(SyntheticBatches):
     ) -> Batch:
         index = images[:, -2, 0, 0].long() * 256 + images[:, -1, 0, 0].long()
         normalised = self.teacher.normalise(images[:, :-2].to(self.teacher.device))
-        return Batch(normalised, 1000 * one_hot(self._classes[index], len(CLASSES)))
+        return Batch(normalised, 1000 * one_hot(self._classes[index], len(CLASSES)).to(self.teacher.device))
 
 
 class Watched(SearchTask):
@@ -160,6 +162,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--count", type=int, default=8192, help="images of every kind that a search learns from")
     parser.add_argument("--validation", type=int, default=1024, help="images of every kind that it rates on")
+    add_device(parser)
     return parser.parse_args()
 
 
@@ -208,7 +211,7 @@ def row(settings: Settings, kind: str, method: str, seed: int) -> None:
         "ranking_seconds": round(time.monotonic() - started - searched, 1),
         "curve": [truth.of(space.parse(record["architecture"])) for record in outcome.search],
         "macs_tau": rank_figures([space.macs(space.choices(a)) for a in judged], accuracies)["tau"],
-        "environment": environment(),
+        "environment": environment(work.device),
         "settings": config,
     }
     if scores is not None:
@@ -228,7 +231,8 @@ def row_file(settings: Settings, kind: str, method: str, seed: int) -> Path:
 
 def make_task(settings: Settings, kind: str, seed: int, space: SearchSpace) -> Watched:
     """The data of a kind as a search sees them."""
-    teacher = load_teacher(settings.weights)
+    device = resolve_device(settings.device)
+    teacher = load_teacher(settings.weights).to(device)
     total = settings.count + settings.validation
     canvases, classes = make_images(settings, kind, total, seed, teacher)
     if len(canvases) < total:
@@ -247,7 +251,7 @@ def make_task(settings: Settings, kind: str, seed: int, space: SearchSpace) -> W
         # Certain labels stay certain at any temperature; at 1 the loss is the cross-entropy.
         temperature=1.0 if kind == "real-labels" else TEMPERATURE,
         seed=seed,
-        device=torch.device("cpu"),
+        device=device,
     )
 
 
@@ -358,14 +362,9 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def environment() -> dict[str, Any]:
+def environment(device: torch.device) -> dict[str, Any]:
     """What the numbers depend on."""
-    return {
-        "command": " ".join(["python -m benchmarks.nasbench201", *sys.argv[1:]]),
-        "torch": importlib.metadata.version("torch"),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
+    return {"command": shlex.join(["python", "-m", "benchmarks.nasbench201", *sys.argv[1:]])} | hardware(device)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,8 @@ computed again, so an interrupted benchmark continues.
 """
 
 import argparse
-import importlib.metadata
 import json
-import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -25,8 +24,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.common import CLASSES, Canvases, read_images
+from benchmarks.common import CLASSES, Canvases, add_device, hardware, read_images
 from nas_core.checkpoint import Checkpoint, Progress
+from nas_core.device import resolve_device
 from nas_core.evaluation.accuracy import top1
 from nas_core.evaluation.dataset_quality import dataset_quality
 from nas_core.seeding import generator
@@ -55,6 +55,8 @@ JUDGED = 2048  # images that the data-free measures look at
 PAPER_LABELS = LabelCalibration(temperature=1.0, windows=1, start="noise")
 # Of the prototype that the project started from; the same for all rows, so that rows differ in one thing each.
 LOSSES = LossWeights(batch_norm=1.0, total_variation=1e-3)
+# What tells rows of one data set and seed apart.
+ASKED = ("count", "minutes", "generator_steps", "steps")
 ROWS = {
     "noise": "Gaussian noise in normalised space",
     "textbook": "pixel inversion of one-hot targets, canvas as large as the input",
@@ -70,18 +72,18 @@ ROWS = {
 def main() -> None:
     """Compute the missing rows and print the table."""
     arguments = parse_arguments()
-    teacher = load_teacher(arguments.weights)
+    teacher = load_teacher(arguments.weights).to(resolve_device(arguments.device))
     test = read_images(arguments.images, "test", arguments.test_images)
     done: list[dict[str, Any]] = json.loads(arguments.json.read_text())["rows"] if arguments.json.exists() else []
     for seed in arguments.seeds:
         for name in arguments.rows:
-            wanted = (name, seed, arguments.minutes, arguments.steps)
-            if any((row["set"], row["seed"], row["minutes"], row["steps"]) == wanted for row in done):
+            wanted = (name, seed, *(getattr(arguments, field) for field in ASKED))
+            if any((row["set"], row["seed"], *(row[field] for field in ASKED)) == wanted for row in done):
                 continue
             row = measure(name, seed, teacher, test, arguments)
             print(json.dumps(row), flush=True)
             done.append(row)
-            arguments.json.write_text(json.dumps({"environment": environment(), "rows": done}, indent=1))
+            arguments.json.write_text(json.dumps({"environment": environment(teacher.device), "rows": done}, indent=1))
     print(table(done))
 
 
@@ -97,9 +99,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--count", type=int, default=1024, help="images per data set, a multiple of 256")
     parser.add_argument("--minutes", type=float, help="wall time of synthesis per data set, instead of --count")
+    parser.add_argument(
+        "--generator-steps", type=int, default=GeneratorSpec().steps, help="steps by which the generator learns"
+    )
     parser.add_argument("--grids", type=Path, help="folder for a picture of each data set")
     parser.add_argument("--iterations", type=int, default=400, help="optimisation steps per round")
     parser.add_argument("--steps", type=int, default=1200, help="distillation steps of 128 images")
+    add_device(parser)
     parser.add_argument("--test-images", type=int, default=10_000, help="real images that judge the student")
     return parser.parse_args()
 
@@ -126,9 +132,7 @@ def measure(
         "synthesis_seconds": round(synthesis_seconds, 1),
         "distillation_seconds": round(distillation_seconds, 1),
         "quality": quality.figures(),
-        "minutes": arguments.minutes,
-        "steps": arguments.steps,
-    }
+    } | {field: getattr(arguments, field) for field in ASKED}
 
 
 def make_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespace) -> tuple[Canvases, Tensor]:
@@ -177,7 +181,7 @@ def seconds_of_run(directory: Path) -> float:
 def settings(name: str, arguments: argparse.Namespace, teacher: Teacher) -> SynthesisConfig:
     """The synthesis section of a row."""
     if name == "generator":
-        engine: PixelSpec | GeneratorSpec = GeneratorSpec()
+        engine: PixelSpec | GeneratorSpec = GeneratorSpec(steps=arguments.generator_steps)
         if arguments.minutes is not None:
             engine = GeneratorSpec(steps=affordable_steps(engine, teacher, 60 * arguments.minutes))
     else:
@@ -241,7 +245,7 @@ def bar(description: str) -> Progress:
 
 def distil(canvases: Canvases, teacher: Teacher, seed: int, steps: int) -> torch.nn.Module:
     """A fresh ResNet-20, taught by the teacher on random windows of the images."""
-    student = resnet20()
+    student = resnet20().to(teacher.device)
     data = SyntheticBatches(canvases, teacher, STUDENT_BATCH)
     epochs = max(2, round(steps / len(data)))
     config = RetrainConfig(epochs=epochs, learning_rate=0.1, warmup_epochs=1, weight_decay=5e-4, temperature=4.0)
@@ -265,27 +269,22 @@ def load_teacher(weights: Path) -> Teacher:
 def batches(images: tuple[Canvases, Tensor], teacher: Teacher) -> Any:
     """Normalised images with labels."""
     for pixels, labels in zip(images[0].split(500), images[1].split(500), strict=True):
-        yield teacher.normalise(pixels), labels
+        yield teacher.normalise(pixels.to(teacher.device)), labels.to(teacher.device)
 
 
-def environment() -> dict[str, Any]:
+def environment(device: torch.device) -> dict[str, Any]:
     """What the numbers depend on."""
-    return {
-        "command": " ".join(["python -m benchmarks.synthesis_quality", *sys.argv[1:]]),
-        "torch": importlib.metadata.version("torch"),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
+    return {"command": shlex.join(["python", "-m", "benchmarks.synthesis_quality", *sys.argv[1:]])} | hardware(device)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table: mean over seeds, with the standard deviation where there are several."""
     columns = ("data", "images", "synthesis s", "steps", "student top-1 %", "agreement %", "diversity", "BN distance")
     lines = [f"| {' | '.join((*columns, 'seeds'))} |", "|---" * (len(columns) + 1) + "|"]
-    groups = {(row["set"], row["minutes"], row["steps"]): [] for row in rows}
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        groups[row["set"], row["minutes"], row["steps"]].append(row)
-    for (name, _, steps), found in groups.items():
+        groups.setdefault((row["set"], *(row[field] for field in ASKED)), []).append(row)
+    for (name, *_, steps), found in groups.items():
         qualities = [row["quality"] for row in found]
         cells = [
             f"{name}: {ROWS[name]}",

@@ -8,6 +8,7 @@ within a round:
 floor      the bare frozen network in the precision and layout of ours: forward and gradient to its input, no more
 reference  the textbook step: float32, trainable network, one forward hook per BatchNorm layer
 ours       `PixelSynthesis`: window, forward with statistics, losses, gradient, Adam, clipping
+compiled   the same with `compile: true` (--compile); its first call, which compiles, is shown apart
 
 Peak memory is the growth of the resident set over a few steps, each variant in a process of its own (Linux only).
 `--shards` compares two worker processes of one thread each with one process of two threads. On a machine that others
@@ -16,16 +17,15 @@ use too, `--threads 1 --clock cpu` counts processor time, which waiting for a co
 
 import argparse
 import copy
-import itertools
+import functools
 import json
 import multiprocessing
 import os
-import platform
 import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,6 +36,8 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from benchmarks.common import add_device, hardware
+from nas_core.device import resolve_device
 from nas_core.precision import Precision, resolve_precision
 from nas_core.seeding import generator
 from nas_core.synthesis.config import SynthesisConfig
@@ -69,23 +71,42 @@ class Case:
     precision: Precision = "auto"
     clock: str = "wall"
     weights: Path | None = None
+    device: str = "cpu"
 
     def teacher(self) -> Teacher:
-        """The network as a teacher on the CPU."""
+        """The network as a teacher."""
         torch.manual_seed(SEED)
         small = self.network == "resnet20"
         module = resnet20() if small else torchvision.models.resnet50()
         if self.weights is not None:
             module.load_state_dict(load_file(self.weights))
         side, classes = (32, 10) if small else (224, 1000)
-        return Teacher(module, (3, side, side), MEAN, STD, tuple(map(str, range(classes))))
+        device = resolve_device(self.device)
+        return Teacher(module, (3, side, side), MEAN, STD, tuple(map(str, range(classes)))).to(device)
+
+    def seconds(self, action: Callable[[], object]) -> float:
+        """What an action takes, the work that it left to a GPU included."""
+        self._wait()
+        begin = CLOCKS[self.clock]()
+        action()
+        self._wait()
+        return CLOCKS[self.clock]() - begin
+
+    def now(self) -> float:
+        """The time at which all that was asked for is done."""
+        self._wait()
+        return CLOCKS[self.clock]()
+
+    def _wait(self) -> None:
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize(self.device)
 
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 CASES = {"resnet20": Case("resnet20", batch=128, steps=4), "resnet50": Case("resnet50", batch=16, steps=1)}
 
-Run = Callable[[int], list[float]]
-"""Takes a number of steps, gives the seconds that each took."""
+Run = Callable[[int], float]
+"""Takes a number of steps, gives the mean seconds of a step."""
 
 
 def floor(case: Case) -> Run:
@@ -101,7 +122,7 @@ def floor(case: Case) -> Run:
     def step() -> None:
         torch.autograd.grad(network(images).sum(), images)
 
-    return lambda steps: [_seconds(step, case) for _ in range(steps)]
+    return lambda steps: _mean_seconds(step, steps, case)
 
 
 def reference(case: Case) -> Run:
@@ -148,55 +169,70 @@ def reference(case: Case) -> Run:
         with torch.no_grad():
             images.clamp_(black, white)
 
-    return lambda steps: [_seconds(step, case) for _ in range(steps)]
+    return lambda steps: _mean_seconds(step, steps, case)
 
 
-def ours(case: Case) -> Run:
+def ours(case: Case, compile: bool = False) -> Run:  # noqa: A002
     """The pixel engine with its default losses, on a canvas larger than the input."""
     teacher = case.teacher()
     canvas = SynthesisConfig().canvas_size(teacher.input_shape)
-    targets, clock = _targets(case, teacher), CLOCKS[case.clock]
+    targets = _targets(case, teacher)
 
-    def run(steps: int) -> list[float]:
+    def run(steps: int) -> float:
         # Every call sets an engine up, which floor and reference did once; its first steps pay for it.
         stages = (PixelStage(iterations=WARM_UP + steps),)
-        settings = PixelSpec(stages=stages, warmup=0, precision=case.precision).values()
+        settings = PixelSpec(stages=stages, warmup=0, precision=case.precision, compile=compile).values()
         engine = PixelSynthesis(teacher, canvas_size=canvas, labels=LabelCalibration(), **settings)
-        ends: list[float] = []
-        engine.make(targets, generator(SEED, "benchmark.ours"), progress=lambda *_: ends.append(clock()))
-        return [end - begin for begin, end in itertools.pairwise(ends[WARM_UP - 1 :])]
+        times: list[float] = []
+
+        def progress(done: int, total: int, _figures: object) -> None:
+            if done in (WARM_UP, total):
+                times.append(case.now())
+
+        engine.make(targets, generator(SEED, "benchmark.ours"), progress=progress)
+        return (times[1] - times[0]) / steps
 
     return run
 
 
-VARIANTS: dict[str, Callable[[Case], Run]] = {"floor": floor, "reference": reference, "ours": ours}
+VARIANTS: dict[str, Callable[[Case], Run]] = {
+    "floor": floor,
+    "reference": reference,
+    "ours": ours,
+    "compiled": functools.partial(ours, compile=True),
+}
 
 
-def measure(case: Case, rounds: int) -> dict[str, Any]:
-    """Speeds, ratios and peak memory of all variants on one case."""
-    runs = {name: variant(case) for name, variant in VARIANTS.items()}
-    first = {name: _seconds(lambda run=run: run(1), case) for name, run in runs.items()}
+def measure(case: Case, rounds: int, variants: Sequence[str]) -> dict[str, Any]:
+    """Speeds, ratios and peak memory of variants on one case."""
+    runs = {name: VARIANTS[name](case) for name in variants}
+    first = {name: case.seconds(lambda run=run: run(1)) for name, run in runs.items()}
     # Seconds per step as [round][variant]: within a round the machine is busy with other things about equally.
-    rows = [{name: statistics.median(run(case.steps)) for name, run in runs.items()} for _ in range(rounds)]
+    rows = [{name: run(case.steps) for name, run in runs.items()} for _ in range(rounds)]
     return {
         "case": asdict(case) | {"weights": case.weights and case.weights.name},
-        "dtype": str(resolve_precision(case.precision, torch.device("cpu"))),
+        "dtype": str(resolve_precision(case.precision, resolve_device(case.device))),
         **{name: case.batch / statistics.median(row[name] for row in rows) for name in runs},
-        "ours_over_reference": statistics.median(row["reference"] / row["ours"] for row in rows),
-        "ours_over_floor": statistics.median(row["floor"] / row["ours"] for row in rows),
+        **{
+            f"{name}_over_{other}": statistics.median(row[other] / row[name] for row in rows)
+            for name in variants[2:]
+            for other in variants[:2]
+        },
         "best_round": {name: case.batch / min(row[name] for row in rows) for name in runs},
         "rounds": rounds,
         "first_call_s": first,
-        "peak_memory_mib": {name: _alone(peak_memory, name, case) for name in VARIANTS},
+        "peak_memory_mib": {name: _alone(peak_memory, name, case) for name in variants},
     }
 
 
 def peak_memory(name: str, case: Case) -> float:
-    """Growth of this process's resident set over the variant's first steps, MiB."""
+    """Growth over the variant's first steps, MiB: of this process's resident set, or of what it holds on the GPU."""
+    on_gpu = case.device.startswith("cuda")
+    held = (lambda: torch.cuda.max_memory_allocated(case.device) / 2**20) if on_gpu else _resident
     run = VARIANTS[name](case)
-    before = _resident()
+    before = held()
     run(3)
-    return _resident() - before
+    return held() - before
 
 
 def measure_shards(case: Case, steps: int, rounds: int) -> dict[str, float]:
@@ -219,22 +255,24 @@ def _shard(case: Case, steps: int, threads: int, barrier: Any) -> float:
     run(1)
     if barrier is not None:
         barrier.wait()
-    return case.batch * steps / sum(run(steps))
+    return case.batch / run(steps)
 
 
 def _noise(case: Case, teacher: Teacher) -> Tensor:
-    return torch.randn(case.batch, *teacher.input_shape, generator=generator(SEED, "benchmark.noise"))
+    noise = torch.randn(case.batch, *teacher.input_shape, generator=generator(SEED, "benchmark.noise"))
+    return noise.to(teacher.device)
 
 
 def _targets(case: Case, teacher: Teacher) -> Tensor:
-    return one_hot(torch.arange(case.batch) % teacher.num_classes, teacher.num_classes)
+    return one_hot(torch.arange(case.batch) % teacher.num_classes, teacher.num_classes).to(teacher.device)
 
 
-def _seconds(action: Callable[[], object], case: Case) -> float:
-    clock = CLOCKS[case.clock]
-    begin = clock()
-    action()
-    return clock() - begin
+def _mean_seconds(step: Callable[[], object], steps: int, case: Case) -> float:
+    def all_steps() -> None:
+        for _ in range(steps):
+            step()
+
+    return case.seconds(all_steps) / steps
 
 
 def _resident() -> float:
@@ -249,15 +287,11 @@ def _alone(function: Callable[..., float], *arguments: Any) -> float:
         return pool.submit(function, *arguments).result()
 
 
-def _environment() -> dict[str, Any]:
+def _environment(device: torch.device) -> dict[str, Any]:
     return {
         "command": shlex.join(["python", "-m", "benchmarks.synthesis_speed", *sys.argv[1:]]),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        **hardware(device),
         "torchvision": torchvision.__version__,
-        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.machine()),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
         "load_average": os.getloadavg(),
         "seed": SEED,
     }
@@ -270,6 +304,10 @@ def main() -> None:
     parser.add_argument("--teacher-weights", type=Path, help="safetensors file of the ResNet-20; none: random weights")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument("--threads", type=int, help="threads of torch; none: one per core")
+    add_device(parser)
+    parser.add_argument("--compile", action="store_true", help="also measure ours as compiled code")
+    parser.add_argument("--batch", type=int, help="images per step, instead of each network's own number")
+    parser.add_argument("--steps", type=int, help="steps per variant and round, instead of each network's own number")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="what is counted")
     parser.add_argument("--rounds", type=int, default=12, help="interleaved rounds")
     parser.add_argument("--shards", action="store_true", help="also compare worker processes with threads")
@@ -277,18 +315,28 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    report: dict[str, Any] = {"environment": _environment(), "networks": {}}
-    print("| network | dtype | floor | reference | ours | ours / reference | ours / floor | peak MiB (same order) |")
-    print("|---|---|---|---|---|---|---|---|")
+    report: dict[str, Any] = {"environment": _environment(resolve_device(arguments.device)), "networks": {}}
+    variants = list(VARIANTS) if arguments.compile else list(VARIANTS)[:3]
+    ratios = [f"{name}_over_{other}" for name in variants[2:] for other in variants[:2]]
+    columns = ["network", "batch", "dtype", *variants, *ratios, "peak MiB (same order)"]
+    print(f"| {' | '.join(columns).replace('_over_', ' / ')} |\n{'|---' * len(columns)}|")
     for name in arguments.networks:
         weights = arguments.teacher_weights if name == "resnet20" else None
-        case = replace(CASES[name], precision=arguments.precision, clock=arguments.clock, weights=weights)
-        row = report["networks"][name] = measure(case, arguments.rounds)
-        speeds = " | ".join(f"{row[variant]:.4g}" for variant in VARIANTS)
-        ratios = f"{row['ours_over_reference']:.2f} | {row['ours_over_floor']:.2f}"
-        memory = ", ".join(f"{row['peak_memory_mib'][variant]:.0f}" for variant in VARIANTS)
-        print(f"| {name} | {row['dtype']} | {speeds} | {ratios} | {memory} |", flush=True)
-        best = ", ".join(f"{variant} {row['best_round'][variant]:.4g}" for variant in VARIANTS)
+        case = replace(
+            CASES[name],
+            precision=arguments.precision,
+            clock=arguments.clock,
+            weights=weights,
+            device=arguments.device,
+            batch=arguments.batch or CASES[name].batch,
+            steps=arguments.steps or CASES[name].steps,
+        )
+        row = report["networks"][name] = measure(case, arguments.rounds, variants)
+        cells = [name, str(case.batch), row["dtype"], *(f"{row[variant]:.4g}" for variant in variants)]
+        cells += [f"{row[ratio]:.2f}" for ratio in ratios]
+        cells.append(", ".join(f"{row['peak_memory_mib'][variant]:.0f}" for variant in variants))
+        print(f"| {' | '.join(cells)} |", flush=True)
+        best = ", ".join(f"{variant} {row['best_round'][variant]:.4g}" for variant in variants)
         print(f"fastest round: {best}", flush=True)
     if arguments.shards:
         report["shards"] = measure_shards(CASES["resnet20"], steps=40, rounds=2)

@@ -78,6 +78,11 @@ class GeneratorSpec(Spec):
         description="arithmetic of teacher and generator; auto: bfloat16 where the device has it in hardware, else "
         "float32",
     )
+    compile: bool = Field(
+        default=False,
+        description="run teacher and losses as compiled code (torch.compile; on CUDA also as CUDA graphs): needs a "
+        "compiler, and the first step of a process takes up to a minute",
+    )
     refinement: PixelSpec | None = Field(
         default=None, description="pixel engine that goes on from the drawn canvases; none: they stay as drawn"
     )
@@ -115,6 +120,7 @@ class GeneratorSynthesis(SynthesisEngine):
         diversity: Weight of the mode-seeking loss in learning.
         losses: Weights of the loss terms.
         precision: Arithmetic of teacher and generator; losses and updates are float32 in any case.
+        compile: Whether teacher and losses run as compiled code.
         refinement: Settings of a pixel engine that goes on from the drawn canvases, or None.
 
     Source:
@@ -142,9 +148,10 @@ class GeneratorSynthesis(SynthesisEngine):
         diversity: float,
         losses: LossWeights,
         precision: Precision = "auto",
+        compile: bool = False,  # noqa: A002 - the config's name
         refinement: PixelSpec | None = None,
     ) -> None:
-        self.objective = Objective(teacher, losses, precision=precision)
+        self.objective = Objective(teacher, losses, precision=precision, compile=compile)
         self.teacher, self.canvas_size, self.labels = teacher, canvas_size, labels
         self.steps, self.snapshots, self.adaptation, self.warmup = steps, snapshots, adaptation, warmup
         self.latent, self.width, self.memory, self.diversity = latent, width, memory, diversity
@@ -156,7 +163,8 @@ class GeneratorSynthesis(SynthesisEngine):
             self._refine = PixelSynthesis(teacher, canvas_size=canvas_size, labels=labels, **refinement.values())
 
     def check(self) -> None:
-        """Check the refinement, the only part that a teacher may not fit."""
+        """Check the compiler, and the refinement, the only part that a teacher may not fit."""
+        self.objective.check()
         if self._refine is not None:
             self._refine.check()
 

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from nas_core.compilation import check_compiler, compiled
 from nas_core.precision import Precision
 from nas_core.registry import Spec
 from nas_core.synthesis.labels import LabelCalibration, soft_predictions
@@ -79,19 +80,21 @@ class StatisticsMemory:
 
     def blended(self, statistics: Sequence[LayerStatistics]) -> list[LayerStatistics]:
         """Momentum x past + (1 - momentum) x batch, with the batch's graph; the batch alone while there is no past."""
-        blends = list(statistics)
-        if self.past:
-            share = 1 - self.momentum
-            blends = [
-                replace(
-                    now,
-                    batch_mean=torch.lerp(mean, now.batch_mean, share),
-                    batch_var=torch.lerp(var, now.batch_var, share),
-                )
-                for now, (mean, var) in zip(statistics, self.past, strict=True)
-            ]
-        self._latest = [(blend.batch_mean.detach(), blend.batch_var.detach()) for blend in blends]
-        return blends
+        if not self.past:
+            return list(statistics)
+        share = 1 - self.momentum
+        return [
+            replace(
+                now,
+                batch_mean=torch.lerp(mean, now.batch_mean, share),
+                batch_var=torch.lerp(var, now.batch_var, share),
+            )
+            for now, (mean, var) in zip(statistics, self.past, strict=True)
+        ]
+
+    def offer(self, latest: list[tuple[Tensor, Tensor]]) -> None:
+        """Hand over the detached (mean, variance) of the latest blends, for `remember`."""
+        self._latest = latest
 
     def remember(self) -> None:
         """Make the latest blend the past."""
@@ -106,21 +109,36 @@ class Objective:
         losses: Weights of the loss terms.
         min_scale: Smallest area of a window as a share of the teacher's input, in (0, 1]; see `random_window`.
         precision: Arithmetic of the teacher; images and losses are float32 in any case.
+        compile: Whether teacher and losses run as compiled code.
 
     Source:
         Data-Free NAS, arXiv:2112.02086; DeepInversion, arXiv:1912.08795.
     """
 
     def __init__(
-        self, teacher: Teacher, losses: LossWeights, *, min_scale: float = 1.0, precision: Precision = "auto"
+        self,
+        teacher: Teacher,
+        losses: LossWeights,
+        *,
+        min_scale: float = 1.0,
+        precision: Precision = "auto",
+        compile: bool = False,  # noqa: A002 - the config's name
     ) -> None:
         self.teacher, self.losses, self.min_scale = teacher, losses, min_scale
         self._precision: Precision = precision
+        self._weights = losses.model_dump()
+        self._compile = compile
+        self._judged = compiled(self._judge, teacher.device) if compile else self._judge
 
     @functools.cached_property
     def _observed(self) -> ObservedTeacher:
         """Copied at the first judgement: checks before a run need no copy of the teacher."""
-        return ObservedTeacher(self.teacher, self._precision)
+        return ObservedTeacher(self.teacher, self._precision, compile=self._compile)
+
+    def check(self) -> None:
+        """Raise InputError if the machine cannot run what was asked for."""
+        if self._compile:
+            check_compiler(self.teacher.device, "synthesis.engine.compile")
 
     def view(
         self,
@@ -165,9 +183,32 @@ class Objective:
         Returns:
             The weighted loss as "total" beside its unweighted terms, with a graph to the view, and the logits.
         """
-        logits, statistics = self._observed(view)
+        observed = self._observed  # made outside of compiled code
+        if self._compile:
+            # One layout, whether or not the window was mirrored: each would be compiled for itself.
+            view = view.contiguous(memory_format=torch.channels_last)
+        terms, logits, latest = self._judged(observed, view, targets, temperature, memory)
+        if self._compile:
+            # The next call of a CUDA graph writes into these again.
+            terms, logits = {name: value.clone() for name, value in terms.items()}, logits.clone()
+            latest = [(mean.clone(), var.clone()) for mean, var in latest]
+        if memory is not None:
+            memory.offer(latest)
+        return terms, logits
+
+    def _judge(
+        self,
+        observed: ObservedTeacher,
+        view: Tensor,
+        targets: Tensor,
+        temperature: float,
+        memory: StatisticsMemory | None,
+    ) -> tuple[dict[str, Tensor], Tensor, list[tuple[Tensor, Tensor]]]:
+        """Terms, logits, and the statistics that the memory may take up."""
+        logits, statistics = observed(view)
         if memory is not None:
             statistics = memory.blended(statistics)
+        latest = [(layer.batch_mean.detach(), layer.batch_var.detach()) for layer in statistics] if memory else []
         terms = {
             "classification": soft_cross_entropy(logits / temperature, targets).mean(),
             "batch_norm": self._batch_norm(statistics, view),
@@ -175,12 +216,12 @@ class Objective:
             "total_variation_l1": total_variation_l1(view),
             "l2": mean_image_norm(view),
         }
-        weights = self.losses.model_dump()
+        weights = dict(self._weights)
         # The gradient of a softmax at a temperature shrinks with its square; without this the priors win.
         weights["classification"] *= temperature**2
         # Terms of weight zero are recorded, but no time is spent on their gradient.
         total = torch.stack([weights[name] * value for name, value in terms.items() if weights[name]]).sum()
-        return {"total": total} | terms, logits
+        return {"total": total} | terms, logits, latest
 
     @torch.no_grad()
     def soft_labels(

@@ -58,6 +58,11 @@ class PixelSpec(Spec):
         default="auto",
         description="arithmetic of the teacher; auto: bfloat16 where the device has it in hardware, else float32",
     )
+    compile: bool = Field(
+        default=False,
+        description="run teacher and losses as compiled code (torch.compile; on CUDA also as CUDA graphs): needs a "
+        "compiler, and the first step of a process takes up to a minute",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> "PixelSpec":
@@ -86,6 +91,7 @@ class PixelSynthesis(SynthesisEngine):
         betas: Adam's decay rates.
         losses: Weights of the loss terms.
         precision: Arithmetic of the teacher; canvas, losses and Adam are float32 in any case.
+        compile: Whether teacher and losses run as compiled code.
 
     Source:
         Data-Free NAS, arXiv:2112.02086; DeepInversion, arXiv:1912.08795.
@@ -104,14 +110,16 @@ class PixelSynthesis(SynthesisEngine):
         betas: tuple[float, float],
         losses: LossWeights,
         precision: Precision = "auto",
+        compile: bool = False,  # noqa: A002 - the config's name
     ) -> None:
-        self.objective = Objective(teacher, losses, min_scale=min_scale, precision=precision)
+        self.objective = Objective(teacher, losses, min_scale=min_scale, precision=precision, compile=compile)
         self.teacher, self.canvas_size, self.labels = teacher, canvas_size, labels
         self.stages, self.warmup = stages, warmup
         self.learning_rate, self.betas = learning_rate, betas
 
     def check(self) -> None:
-        """Check that every stage's resolution exists and that the teacher can see it."""
+        """Check that every stage's resolution exists, that the teacher can see it, and the compiler."""
+        self.objective.check()
         for divisor in sorted({stage.divisor for stage in self.stages} - {1}):
             self._check_divisor(divisor)
 

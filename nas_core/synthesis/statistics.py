@@ -48,14 +48,16 @@ class ObservedTeacher:
     Args:
         teacher: The frozen teacher; its copy stays on the same device.
         precision: Arithmetic of the layers and of what they exchange; what "auto" chose is logged.
+        compile: Whether the caller compiles it, for the log.
 
     Attributes:
         dtype: That arithmetic, as resolved for this machine.
     """
 
-    def __init__(self, teacher: Teacher, precision: Precision = "auto") -> None:
+    def __init__(self, teacher: Teacher, precision: Precision = "auto", *, compile: bool = False) -> None:  # noqa: A002
         self.dtype = resolve_precision(precision, teacher.device)
-        logger.info("teacher runs on %s in %s, channels-last, uncompiled", teacher.device, self.dtype)
+        how = "compiled" if compile else "uncompiled"
+        logger.info("teacher runs on %s in %s, channels-last, %s", teacher.device, self.dtype, how)
         self._records: list[LayerStatistics] = []
         self._device = teacher.device
         self._module = copy.deepcopy(teacher.module).to(memory_format=torch.channels_last)

@@ -35,6 +35,9 @@ class Teacher:
     class_names: tuple[str, ...]
     flip_invariant: bool = True
     batch_norms: dict[str, nn.BatchNorm2d] = field(init=False, repr=False)
+    _kept_statistics: dict[torch.device, tuple[Tensor, Tensor]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         """Freeze the module and check that it fits its description."""
@@ -100,8 +103,11 @@ class Teacher:
         return digest.hexdigest()
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        mean, std = (torch.tensor(values, device=device).reshape(1, -1, 1, 1) for values in (self.mean, self.std))
-        return mean, std
+        # Kept, because a copy to the device at every step would make the host wait for it.
+        if device not in self._kept_statistics:
+            mean, std = (torch.tensor(values).reshape(1, -1, 1, 1).to(device) for values in (self.mean, self.std))
+            self._kept_statistics[device] = mean, std
+        return self._kept_statistics[device]
 
 
 def checked(teacher: Teacher) -> Teacher:

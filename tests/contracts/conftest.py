@@ -13,7 +13,7 @@ from nas_core.training.batches import SyntheticBatches
 
 
 @pytest.fixture(scope="session")
-def make_task():
+def make_task(device):
     """A task of two training steps per epoch on images of the space's size."""
 
     def make(space: SearchSpace, max_macs: int | None = None, budget: Budget | None = None) -> SearchTask:
@@ -28,7 +28,7 @@ def make_task():
         )
         initialise(module, generator(0, "toy.teacher"))
         names = tuple(map(str, range(space.num_classes)))
-        teacher = Teacher(module, space.input_shape, (0.5,) * channels, (0.25,) * channels, names)
+        teacher = Teacher(module, space.input_shape, (0.5,) * channels, (0.25,) * channels, names).to(device)
         pixels = torch.randint(256, (12, channels, height, width), generator=generator(0, "toy.canvases"))
         canvases = pixels.to(torch.uint8)
         return SearchTask(
@@ -38,7 +38,7 @@ def make_task():
             budget=budget or macs_budget(max_macs),
             temperature=2.0,
             seed=5,
-            device=torch.device("cpu"),
+            device=device,
         )
 
     return make

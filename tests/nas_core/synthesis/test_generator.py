@@ -195,6 +195,7 @@ def test_the_memory_blends_the_past_with_the_batch():
     (blend,) = memory.blended([now])
     torch.testing.assert_close(blend.batch_mean, torch.tensor([1.1]))
     torch.testing.assert_close(torch.autograd.grad(blend.batch_mean.sum(), mean)[0], torch.tensor([0.1]))
+    memory.offer([(blend.batch_mean.detach(), blend.batch_var.detach())])
     assert memory.past == past
     memory.remember()
     torch.testing.assert_close(memory.past[0][0], torch.tensor([1.1]))

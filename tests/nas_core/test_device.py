@@ -1,0 +1,128 @@
+"""A GPU computes what the CPU computes, and the same bytes every time: run with `--device cuda`."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from nas_core.checkpoint import Checkpoint
+from nas_core.ops.initialisation import initialise
+from nas_core.seeding import generator
+from nas_core.synthesis.build import build_engine
+from nas_core.synthesis.config import SynthesisConfig
+from nas_core.synthesis.engine import SynthesisEngine
+from nas_core.synthesis.generator import GeneratorSpec
+from nas_core.synthesis.labels import LabelCalibration, one_hot
+from nas_core.synthesis.objective import LossWeights, Objective
+from nas_core.synthesis.pixels import PixelSpec, PixelStage
+from nas_core.synthesis.shard import ShardImages
+from nas_core.teachers.networks import resnet20
+from nas_core.teachers.teacher import Teacher
+from nas_core.training.batches import SyntheticBatches
+from nas_core.training.retraining import retrain
+from nas_core.training.styles import RetrainConfig
+
+CLASSES = tuple("abcdefghij")
+TARGETS = one_hot(torch.arange(16) % 10, 10)
+ENGINES = {
+    "pixels": PixelSpec(stages=(PixelStage(iterations=12),), warmup=2),
+    "generator": GeneratorSpec(steps=12, snapshots=2, warmup=2, latent=16, width=8, adaptation=4),
+}
+
+
+@pytest.fixture(autouse=True)
+def _only_where_there_is_something_to_compare(device):
+    if device.type == "cpu":
+        pytest.skip("compares a device with the CPU; run it with --device cuda or --device mps")
+
+
+class Interruption(Exception):  # noqa: N818 - not an error
+    pass
+
+
+def teacher_on(device: torch.device | str) -> Teacher:
+    network = resnet20()
+    initialise(network, generator(0, "toy.teacher"))
+    return Teacher(network, (3, 32, 32), (0.5,) * 3, (0.25,) * 3, CLASSES).to(torch.device(device))
+
+
+def judge(teacher: Teacher, precision, compile: bool = False) -> tuple[dict[str, Tensor], Tensor]:  # noqa: A002
+    objective = Objective(teacher, LossWeights(), precision=precision, compile=compile)
+    view = torch.randn(16, 3, 32, 32, generator=generator(0, "toy.view")).to(teacher.device).requires_grad_()
+    terms, _ = objective(view, TARGETS.to(teacher.device), 2.0)
+    (gradient,) = torch.autograd.grad(terms["total"], view)
+    return {name: value.detach().cpu() for name, value in terms.items()}, gradient.cpu()
+
+
+def engine_on(device: torch.device | str, name: str) -> SynthesisEngine:
+    config = SynthesisConfig(canvas=(36, 36), batch_size=16, engine=ENGINES[name], labels=LabelCalibration(windows=2))
+    return build_engine(teacher_on(device), config)
+
+
+def shard(device: torch.device, name: str, checkpoint: Checkpoint | None = None) -> ShardImages:
+    engine = engine_on(device, name)
+    engine.load(engine.learn(torch.arange(10), 16, 0, Checkpoint())[0])
+    return engine.make(TARGETS, generator(0, "toy.shard"), checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.1)])
+@pytest.mark.parametrize("compile", [False, True])
+def test_losses_and_gradients_are_those_of_the_cpu(device, monkeypatch, precision, tolerance, compile):  # noqa: A002
+    # The convolutions of CUDA round float32 to 10 bits of mantissa unless told otherwise.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    expected, expected_gradient = judge(teacher_on("cpu"), "float32")
+    terms, gradient = judge(teacher_on(device), precision, compile)
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value, rtol=tolerance, atol=tolerance)
+    assert (gradient - expected_gradient).norm() < tolerance * expected_gradient.norm()
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_the_same_seed_gives_the_same_images(device, name):
+    first, second = shard(device, name), shard(device, name)
+    assert torch.equal(first.canvases, second.canvases)
+    assert torch.equal(first.soft_labels, second.soft_labels)
+
+
+def test_interrupted_learning_ends_with_the_same_bytes(device):
+    expected, _ = engine_on(device, "generator").learn(torch.arange(10), 16, 0, Checkpoint())
+    saved = []
+
+    def save(state):
+        saved.append(state)
+        if len(saved) == 5:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        engine_on(device, "generator").learn(torch.arange(10), 16, 0, Checkpoint(None, save, seconds=0))
+    resumed, _ = engine_on(device, "generator").learn(torch.arange(10), 16, 0, Checkpoint(saved[-1]))
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+
+
+def test_retraining_gives_the_same_weights(device):
+    def weights() -> dict[str, Tensor]:
+        student = resnet20()
+        initialise(student, generator(1, "toy.student"))
+        canvases = torch.randint(256, (64, 3, 36, 36), generator=generator(0, "toy.canvases")).to(torch.uint8)
+        data = SyntheticBatches(canvases, teacher_on(device), 16)
+        retrain(student.to(device), data, RetrainConfig(epochs=2, warmup_epochs=0), 0, Checkpoint(), lambda *_: None)
+        return student.state_dict()
+
+    first, second = weights(), weights()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_no_step_waits_for_the_device(device):
+    """A step of the pixel engine that read a value back would keep the host from running ahead."""
+    if device.type != "cuda":
+        pytest.skip("only CUDA tells")
+    engine = engine_on(device, "pixels")
+    counted = []
+
+    def progress(done: int, total: int, _: dict) -> None:
+        counted.append(done)
+        # From the third step to the last but one: what starts and what ends may wait.
+        torch.cuda.set_sync_debug_mode("error" if 2 <= done < total - 1 else "default")
+
+    assert isinstance(engine.make(TARGETS, generator(0, "toy.shard"), progress=progress).canvases, Tensor)
+    assert len(counted) == 12

@@ -64,7 +64,7 @@ class TrainingFreeRating:
 
     def __init__(self, task: SearchTask, scores: Sequence[Rated], images: int, inputs: Inputs) -> None:
         self._task, self._names = task, tuple(scores)
-        self._scores = [name for name in SCORES if name in scores]
+        self._scores: list[Score] = [name for name in SCORES if name in scores]
         self._costs = [cost for cost in (macs_budget(), parameter_budget()) if cost.name in scores]
         draws = generator(task.seed, "search.training-free.images")
         self._batch = _noise(task, images, draws) if inputs == "noise" else _synthetic(task, images, draws)

@@ -88,7 +88,10 @@ class SearchConfig(Spec):
 class TableConfig(Spec):
     """A benchmark's table of true accuracies, such as NAS-Bench-201's. It comes from real images, so it only judges."""
 
-    path: Path = Field(description="CSV file with a column `arch`, the architectures in the space's own notation")
+    path: Path = Field(
+        description="CSV file with a column `arch`, the architectures in the space's own notation; or NAS-Bench-201's "
+        "own file, *.pth"
+    )
     column: str = Field(description="the column of the accuracies")
 
 

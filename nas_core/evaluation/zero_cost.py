@@ -2,8 +2,8 @@
 
 Each score takes a network with fresh weights and the images (and teacher's logits) that it would learn from; a higher
 score is better. What a network cannot be scored on (no gradient reaches a layer, all features are zero) scores minus
-infinity. Scores of one kind can be compared within a space, not across spaces. What a network costs is among them: many
-scores mostly count operations, and none should be believed that does not beat counting.
+infinity. Scores of one kind can be compared within a space, not across spaces. Many scores mostly count operations, and
+none should be believed that does not beat counting.
 
 Sources: naswot: Mellor et al., arXiv:2006.04647v3; synflow: Tanaka et al., arXiv:2006.05467, as a score of
 architectures: Abdelfattah et al., arXiv:2101.08134; ZiCo: Li et al., arXiv:2301.11300; expressivity, progressivity
@@ -24,10 +24,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
-from nas_core.ops.cost import count_macs, count_parameters
 from nas_core.training.batches import Batch
 
-Score = Literal["naswot", "synflow", "zico", "expressivity", "progressivity", "trainability", "macs", "parameters"]
+Score = Literal["naswot", "synflow", "zico", "expressivity", "progressivity", "trainability"]
 
 WORST = -math.inf
 # Of ratios and logarithms; far below what they are compared with.
@@ -187,13 +186,10 @@ def training_free_scores(
         scores: Which ones.
         generator: Source of random signs.
     """
-    _, channels, height, width = batch.images.shape
     kinds: dict[str, Callable[[], float]] = {
         "naswot": lambda: naswot(network, batch.images),
         "synflow": lambda: synflow(network, batch.images),
         "zico": lambda: zico(network, batch.images, batch.teacher_logits),
-        "macs": lambda: float(count_macs(network, (channels, height, width))),
-        "parameters": lambda: float(count_parameters(network)),
     }
     if not set(scores) <= set(kinds):
         features = Features.of(network, batch.images)

@@ -174,11 +174,11 @@ def block_row(slots: Sequence[Slot], architecture: Architecture) -> Figure:
 
     Args:
         slots: Places of the blocks, in order.
-        architecture: One operation per slot.
+        architecture: One operation per slot; those that differ in width alone ("kind*factor") have one colour.
     """
     across = min(5, len(slots))
     down = -(-len(slots) // across)
-    colours = operation_colours([operation for slot in slots for operation in slot.operations])
+    colours = operation_colours([_kind(operation) for slot in slots for operation in slot.operations])
     figure = Figure(figsize=(WIDTH * 1.6, 0.2 + 0.62 * down), layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()
@@ -186,7 +186,7 @@ def block_row(slots: Sequence[Slot], architecture: Architecture) -> Figure:
     for number, (slot, operation) in enumerate(zip(slots, architecture.operations, strict=True)):
         chosen = operation if isinstance(operation, str) else ", ".join(operation)
         left, bottom = number % across, -(number // across)
-        colour = colours.get(chosen, FAINT)
+        colour = colours.get(_kind(chosen), FAINT)
         box = FancyBboxPatch(
             (left, bottom + 0.2),
             0.88,
@@ -201,6 +201,11 @@ def block_row(slots: Sequence[Slot], architecture: Architecture) -> Figure:
         axes.text(middle, bottom + 0.7, slot.name, ha="center", va="center", fontsize=7.5, color=MUTED)
         axes.text(middle, bottom + 0.42, chosen, ha="center", va="center", fontsize=8.5, weight="bold", color=colour)
     return figure
+
+
+def _kind(operation: str) -> str:
+    """An operation without its width."""
+    return operation.partition("*")[0]
 
 
 def _apex(edge: Edge) -> float:

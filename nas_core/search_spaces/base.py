@@ -192,8 +192,15 @@ class SearchSpace(abc.ABC):
         """
         restricted = copy.copy(self)
         restricted.slots = self.restricted_slots(self.slots, allowed)
-        for derived in ("decisions", "macs_table"):
-            vars(restricted).pop(derived, None)
+        vars(restricted).pop("decisions", None)
+        if "macs_table" in vars(self):
+            # What an operation costs stays, and need not be counted again.
+            rows = zip(self.macs_table.operations, self.slots, restricted.slots, strict=True)
+            kept = (
+                tuple(cost for cost, name in zip(costs, before.operations, strict=True) if name in after.operations)
+                for costs, before, after in rows
+            )
+            restricted.macs_table = CostTable(self.macs_table.fixed, tuple(kept))
         for decision in restricted.decisions:
             if not decision.options:
                 slots = ", ".join(self.slots[slot].name for slot in decision.slots)

@@ -82,6 +82,13 @@ def separable(channels: int, kernel_size: int, stride: int, affine: bool, dilati
     ]
 
 
+def separable_twice(channels: int, kernel_size: int, stride: int, affine: bool) -> nn.Sequential:
+    """Two separable convolutions in a row; the first has the stride."""
+    return nn.Sequential(
+        *separable(channels, kernel_size, stride, affine), *separable(channels, kernel_size, 1, affine)
+    )
+
+
 def cell_operation(name: str, channels: int, stride: int, search: bool) -> nn.Module:
     """An operation of an edge.
 
@@ -92,27 +99,20 @@ def cell_operation(name: str, channels: int, stride: int, search: bool) -> nn.Mo
         search: Whether it is for a supernet, where BatchNorm has no scale and shift and follows pooling too.
     """
     affine = not search
-
-    def twice(kernel_size: int) -> nn.Module:
-        return nn.Sequential(
-            *separable(channels, kernel_size, stride, affine), *separable(channels, kernel_size, 1, affine)
-        )
-
-    def pooled(pool: nn.Module) -> nn.Module:
-        return nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False)) if search else pool
-
     makers: dict[str, Callable[[], nn.Module]] = {
         "none": lambda: Zero(stride),
-        "max_pool_3x3": lambda: pooled(nn.MaxPool2d(3, stride, padding=1)),
-        "avg_pool_3x3": lambda: pooled(average_pool(3, stride)),
+        "max_pool_3x3": lambda: nn.MaxPool2d(3, stride, padding=1),
+        "avg_pool_3x3": lambda: average_pool(3, stride),
         "skip_connect": lambda: nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine),
-        "sep_conv_3x3": lambda: twice(3),
-        "sep_conv_5x5": lambda: twice(5),
+        "sep_conv_3x3": lambda: separable_twice(channels, 3, stride, affine),
+        "sep_conv_5x5": lambda: separable_twice(channels, 5, stride, affine),
         "dil_conv_3x3": lambda: nn.Sequential(*separable(channels, 3, stride, affine, dilation=2)),
         "dil_conv_5x5": lambda: nn.Sequential(*separable(channels, 5, stride, affine, dilation=2)),
         "noise": lambda: Noise(stride),
     }
-    return makers[name]()
+    operation = makers[name]()
+    pools = name in ("max_pool_3x3", "avg_pool_3x3")
+    return nn.Sequential(operation, nn.BatchNorm2d(channels, affine=False)) if search and pools else operation
 
 
 class Cell(nn.Module):

@@ -14,6 +14,7 @@ import torch
 
 from nas_core.errors import InputError
 from nas_core.search_spaces.base import Architecture, SearchSpace
+from nas_core.search_spaces.nasbench201_api import read_api_file
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class AccuracyTable:
 
     @classmethod
     def read(cls, path: str | Path, column: str) -> "AccuracyTable":
-        """Read a CSV file with a header.
+        """Read a CSV file with a header, or NAS-Bench-201's own file, whose name ends in .pth.
 
         Args:
             path: Has a column "arch" with the notation, and others with accuracies.
@@ -39,6 +40,8 @@ class AccuracyTable:
         Raises:
             InputError: If the file, a column, a number, or an architecture's only line is missing or wrong.
         """
+        if Path(path).suffix == ".pth":
+            return cls(read_api_file(Path(path), column), str(path))
         try:
             with Path(path).open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
@@ -57,6 +60,11 @@ class AccuracyTable:
                 raise InputError(f"{path}, line {line}: {notation} has two different accuracies; keep one line of it")
             accuracies[notation] = value
         return cls(accuracies, str(path))
+
+    def write(self, path: str | Path, column: str) -> None:
+        """Write a CSV file that `read` reads, with the accuracies in one column of a name."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("arch", column), *self.accuracies.items()])
 
     def of(self, architecture: Architecture) -> float:
         """The accuracy of an architecture.

@@ -1,19 +1,18 @@
 """The ShuffleNetV2 space of Single Path One-Shot: a row of blocks, each with three kernel sizes or an Xception branch.
 
 Source: Guo et al., "Single Path One-Shot Neural Architecture Search with Uniform Sampling", arXiv:1904.00420, and its
-reference code. There images have 224 pixels; `strides` makes the space fit smaller ones.
+reference code. There images have 224 pixels; `strides` makes the space fit smaller ones. With `channel_factors` an
+operation of a block is a kind and a width together (their "channel number search"): one choice per block, so that no
+strategy needs to know, and one set of weights per kind, of which each width takes the leading channels.
 """
 
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-import torch
-from jaxtyping import Float
-from pydantic import Field
-from torch import Tensor, nn
+from pydantic import Field, field_validator
+from torch import nn
 
 from nas_core.errors import InputError
 from nas_core.ops.cost import Part
@@ -23,74 +22,9 @@ from nas_core.ops.stochastic import Dropout
 from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet, spaces
 from nas_core.search_spaces.rows import BlockRow, Strides, check_strides, shrunk
 from nas_core.search_spaces.scaling import ScalableSpec
+from nas_core.search_spaces.shufflenet_blocks import KINDS, Block, Operation, Place, shared_blocks
 
-OPERATIONS = ("shuffle_3x3", "shuffle_5x5", "shuffle_7x7", "xception")
 STEM_CHANNELS, HEAD_CHANNELS = 16, 1024
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a block sits.
-
-    Attributes:
-        in_channels: Channels of its input.
-        out_channels: Channels of its output, even.
-        stride: Step in pixels.
-        input_shape: (channels, height, width) of its input.
-    """
-
-    in_channels: int
-    out_channels: int
-    stride: int
-    input_shape: tuple[int, int, int]
-
-    @property
-    def splits(self) -> bool:
-        """Whether half of the channels pass by untouched, instead of through a projection."""
-        return self.stride == 1 and self.in_channels == self.out_channels
-
-
-class Block(nn.Module):
-    """A branch that computes and one that passes by, side by side.
-
-    Where the shape stays, even channels pass by and odd ones are computed with, which shuffles them too. Elsewhere
-    both branches see all channels, and the one that passes by is a depthwise and a 1 x 1 convolution.
-
-    Args:
-        operation: One of `OPERATIONS`.
-        place: Where the block sits.
-        affine: Whether BatchNorm learns a scale and a shift.
-    """
-
-    def __init__(self, operation: str, place: Place, affine: bool) -> None:
-        super().__init__()
-        xception = operation == "xception"
-        kernel = 3 if xception else int(operation[-1])
-        inside = place.in_channels // 2 if place.splits else place.in_channels
-        middle, outside = place.out_channels // 2, place.out_channels - inside
-
-        def depthwise(channels: int, stride: int = 1) -> nn.Module:
-            return conv_bn(channels, channels, kernel, stride, groups=channels, affine=affine, activation=None)
-
-        def pointwise(in_channels: int, out_channels: int) -> nn.Module:
-            return conv_bn(in_channels, out_channels, affine=affine)
-
-        if xception:
-            layers = [depthwise(inside, place.stride), pointwise(inside, middle)]
-            layers += [depthwise(middle), pointwise(middle, middle), depthwise(middle), pointwise(middle, outside)]
-        else:
-            layers = [pointwise(inside, middle), depthwise(middle, place.stride), pointwise(middle, outside)]
-        self.main = nn.Sequential(*layers)
-        passing = [] if place.splits else [depthwise(inside, place.stride), pointwise(inside, inside)]
-        self.passing = nn.Sequential(*passing)
-        self.splits = place.splits
-
-    def forward(
-        self, x: Float[Tensor, "batch in_channels height width"]
-    ) -> Float[Tensor, "batch out_channels out_height out_width"]:
-        """The passing branch's channels, then the computed ones."""
-        beside, inside = (x[:, ::2], x[:, 1::2]) if self.splits else (x, x)
-        return torch.cat([self.passing(beside), self.main(inside)], dim=1)
 
 
 class ShuffleNetSupernet(BlockRow, Supernet):
@@ -119,6 +53,20 @@ class ShuffleNetSpec(ScalableSpec):
         "32 pixels 1, 1, 2, 2, 2",
     )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="rate of dropped features before the classifier")
+    channel_factors: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field(
+        default=(1.0,),
+        min_length=1,
+        max_length=16,
+        description="factors on the inner channels of a block to choose from, growing; one alone: no channel search. "
+        "Published are 0.2, 0.4, 0.5, 0.6, 0.8, 1, 1.2, 1.4, 1.5, 1.6",
+    )
+
+    @field_validator("channel_factors")
+    @classmethod
+    def _factors_grow(cls, factors: tuple[float, ...]) -> tuple[float, ...]:
+        if list(factors) != sorted({round(factor, 3) for factor in factors}):
+            raise ValueError("channel_factors must grow and have three decimals at most, such as [0.5, 1, 1.5]")
+        return factors
 
 
 @spaces.register(ShuffleNetSpec)
@@ -130,11 +78,13 @@ class ShuffleNet(SearchSpace):
         stage_channels: Channels of each stage, even; more than in the stage before.
         strides: Step of the stem and of each stage.
         dropout: Rate of dropped features before the classifier.
+        channel_factors: Factors on the inner channels of a block, growing, to choose from.
         input_shape: (channels, height, width) of the images.
         num_classes: Number of logits.
 
     Raises:
-        InputError: If the lists differ in length, a size is not positive, or the images are smaller than the strides.
+        InputError: If the lists differ in length, a size is not positive, a block would be left without inner channels,
+            or the images are smaller than the strides.
     """
 
     name: ClassVar[str] = "shufflenet"
@@ -145,6 +95,7 @@ class ShuffleNet(SearchSpace):
         stage_channels: Sequence[int] = (64, 160, 320, 640),
         strides: Sequence[int] = (2, 2, 2, 2, 2),
         dropout: float = 0.1,
+        channel_factors: Sequence[float] = (1.0,),
         *,
         input_shape: tuple[int, int, int],
         num_classes: int,
@@ -165,7 +116,15 @@ class ShuffleNet(SearchSpace):
         self.stage_blocks, self.stage_channels = tuple(stage_blocks), tuple(stage_channels)
         self.strides, self.dropout = tuple(strides), dropout
         self.input_shape, self.num_classes = input_shape, num_classes
-        self.slots = tuple(Slot(f"block {index}", OPERATIONS) for index in range(sum(stage_blocks)))
+        self.channel_factors = tuple(map(float, channel_factors))
+        operations = [Operation(kind, factor) for kind in KINDS for factor in self.channel_factors]
+        if min(operation.middle(stage_channels[0]) for operation in operations) < 1:
+            raise InputError(
+                f"search space 'shufflenet': channel_factors of {min(self.channel_factors):g} leave a block of "
+                f"{stage_channels[0]} channels without any inside; take larger ones"
+            )
+        names = tuple(map(str, operations))
+        self.slots = tuple(Slot(f"block {index}", names) for index in range(sum(stage_blocks)))
 
     def supernet(self, *, partial: int = 1) -> ShuffleNetSupernet:
         """A supernet, whose BatchNorm layers have no scale and shift."""
@@ -173,7 +132,7 @@ class ShuffleNet(SearchSpace):
         return ShuffleNetSupernet(
             self._stem(affine=False),
             [
-                MixedOperation([Block(name, place, affine=False) for name in slot.operations])
+                MixedOperation(shared_blocks([Operation.parse(name) for name in slot.operations], place))
                 for slot, place in zip(self.slots, self._places(), strict=True)
             ],
             self._head(affine=False),
@@ -182,23 +141,37 @@ class ShuffleNet(SearchSpace):
     def network(self, architecture: Architecture) -> BlockRow:
         """The stand-alone network."""
         chosen = zip(architecture.operations, self._places(), strict=True)
-        blocks = [Block(str(name), place, affine=True) for name, place in chosen]
+        blocks = [Block(Operation.parse(str(name)), place, affine=True) for name, place in chosen]
         return BlockRow(self._stem(affine=True), blocks, self._head(affine=True))
 
     def notation(self, operations: Sequence[Chosen]) -> str:
-        """The reference code's list of indices into `OPERATIONS`, such as "2,1,0"."""
-        return ",".join(str(OPERATIONS.index(str(name))) for name in operations)
+        """The reference code's list of indices into `KINDS`, such as "2,1,0"; factors follow if any is not 1.
+
+        As in "2,1,0;0.6,1,1.2". Published codes write factors as indices too, which mean nothing without their list.
+        """
+        chosen = [Operation.parse(str(name)) for name in operations]
+        kinds = ",".join(str(KINDS.index(operation.kind)) for operation in chosen)
+        factors = ",".join(f"{operation.factor:g}" for operation in chosen)
+        return kinds if {operation.factor for operation in chosen} == {1.0} else f"{kinds};{factors}"
 
     def parse(self, notation: str) -> Architecture:
-        """Read a list of indices; brackets and spaces do not matter."""
-        numbers = re.fullmatch(r"\s*\[?([0-3\s,]*)\]?\s*", notation)
-        found = re.findall(r"[0-3]", numbers[1]) if numbers else []
-        if not numbers or ",".join(found) != re.sub(r"\s", "", numbers[1]) or len(found) != len(self.slots):
+        """Read a list of indices, and of factors if there is one; brackets and spaces do not matter."""
+        bare = re.sub(r"[\[\]\s]", "", notation)
+        kinds, semicolon, factors = bare.partition(";")
+        found = kinds.split(",")
+        widths = factors.split(",") if semicolon else ["1"] * len(found)
+        if (
+            len(found) != len(self.slots)
+            or len(widths) != len(found)
+            or not all(re.fullmatch("[0-3]", kind) for kind in found)
+            or not all(re.fullmatch(r"\d{1,3}(\.\d{1,6})?", width) for width in widths)
+        ):
             raise InputError(
                 f"'{notation[:200]}' is no architecture of shufflenet; write {len(self.slots)} numbers from 0 to 3, "
-                "such as 2,1,0,..."
+                "such as 2,1,0,..., and with channel search after a semicolon as many factors"
             )
-        return self.architecture(self.indices([OPERATIONS[int(number)] for number in found]))
+        chosen = [Operation(KINDS[int(kind)], float(width)) for kind, width in zip(found, widths, strict=True)]
+        return self.architecture(self.indices([str(operation) for operation in chosen]))
 
     def parts(self) -> tuple[Sequence[Part], Sequence[Sequence[Sequence[Part]]]]:
         """Stem, head and blocks."""
@@ -215,7 +188,7 @@ class ShuffleNet(SearchSpace):
 
     def _part(self, name: str, place: Place) -> Part:
         kind = f"{name} to {place.out_channels} stride {place.stride}"
-        return Part(kind, lambda: Block(name, place, affine=True), place.input_shape)
+        return Part(kind, lambda: Block(Operation.parse(name), place, affine=True), place.input_shape)
 
     def _places(self) -> Iterator[Place]:
         """Where each block sits, from the first to the last."""

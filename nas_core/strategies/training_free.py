@@ -6,10 +6,11 @@ sum of log(rank / number of architectures), the best rank being that number.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.evaluation.zero_cost import Score, training_free_scores
@@ -18,19 +19,24 @@ from nas_core.registry import Spec
 from nas_core.search_spaces.base import Choices
 from nas_core.seeding import generator
 from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
+from nas_core.strategies.budget import macs_budget, parameter_budget
 from nas_core.strategies.candidates import Candidate, best, search_curve
 from nas_core.strategies.evolution import Evolution, EvolutionSpec
 from nas_core.training.batches import Batch
 
 Inputs = Literal["noise", "synthetic"]
+# What a network costs is a score too: the more the better, see `zero_cost`.
+Cost = Literal["macs", "parameters"]
+Rated = Literal[Score, Cost]
+SCORES: tuple[Score, ...] = get_args(Score)
 
-AZ_NAS: tuple[Score, ...] = ("expressivity", "progressivity", "trainability", "macs")
+AZ_NAS: tuple[Rated, ...] = ("expressivity", "progressivity", "trainability", "macs")
 
 
 class ScoresSpec(Spec):
     """Which training-free scores, and on how many images."""
 
-    scores: tuple[Score, ...] = Field(
+    scores: tuple[Rated, ...] = Field(
         default=AZ_NAS, min_length=1, description="scores whose ranks are put together; the four of AZ-NAS by default"
     )
     images: int = Field(default=64, ge=4, description="images that every architecture is scored on")
@@ -56,19 +62,26 @@ class TrainingFreeRating:
         inputs: Noise or synthetic images.
     """
 
-    def __init__(self, task: SearchTask, scores: Sequence[Score], images: int, inputs: Inputs) -> None:
-        self._task, self._scores = task, tuple(scores)
+    def __init__(self, task: SearchTask, scores: Sequence[Rated], images: int, inputs: Inputs) -> None:
+        self._task, self._names = task, tuple(scores)
+        self._scores: list[Score] = [name for name in SCORES if name in scores]
+        self._costs = [cost for cost in (macs_budget(), parameter_budget()) if cost.name in scores]
         draws = generator(task.seed, "search.training-free.images")
         self._batch = _noise(task, images, draws) if inputs == "noise" else _synthetic(task, images, draws)
 
     def __call__(self, path: Choices) -> dict[str, Any]:
         """The figures of an architecture: {"scores": {name: value, or None where it cannot be scored}}."""
-        task = self._task
-        network = task.space.network(task.space.architecture(path))
-        initialise(network, generator(task.seed, "search.training-free.weights"))
-        signs = generator(task.seed, "search.training-free.signs")
-        found = training_free_scores(network.to(task.device), self._batch, self._scores, signs)
-        return {"scores": {name: value if math.isfinite(value) else None for name, value in found.items()}}
+        space = self._task.space
+        found: dict[str, float] = {cost.name: float(cost.of(space, path)) for cost in self._costs}
+        if self._scores:
+            found |= self._network_scores(space.network(space.architecture(path)))
+        return {"scores": {name: found[name] if math.isfinite(found[name]) else None for name in self._names}}
+
+    def _network_scores(self, network: nn.Module) -> dict[str, float]:
+        seed = self._task.seed
+        initialise(network, generator(seed, "search.training-free.weights"))
+        signs = generator(seed, "search.training-free.signs")
+        return training_free_scores(network.to(self._task.device), self._batch, self._scores, signs)
 
 
 def _noise(task: SearchTask, count: int, draws: torch.Generator) -> Batch:
@@ -147,7 +160,7 @@ class TrainingFree(Strategy):
         evolution: The fields of `EvolutionSpec`.
     """
 
-    def __init__(self, *, scores: Sequence[Score], images: int, inputs: Inputs, **evolution: Any) -> None:
+    def __init__(self, *, scores: Sequence[Rated], images: int, inputs: Inputs, **evolution: Any) -> None:
         self.scores, self.images = tuple(scores), images
         self.inputs: Inputs = inputs
         self.evolution = Evolution(**evolution)

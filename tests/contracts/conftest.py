@@ -14,7 +14,7 @@ from nas_core.training.batches import SyntheticBatches
 
 @pytest.fixture(scope="session")
 def make_task(device):
-    """A task of two training steps per epoch on images of the space's size."""
+    """A task of one training step per epoch on images of the space's size."""
 
     def make(space: SearchSpace, max_macs: int | None = None, budget: Budget | None = None) -> SearchTask:
         channels, height, width = space.input_shape
@@ -29,12 +29,12 @@ def make_task(device):
         initialise(module, generator(0, "toy.teacher"))
         names = tuple(map(str, range(space.num_classes)))
         teacher = Teacher(module, space.input_shape, (0.5,) * channels, (0.25,) * channels, names).to(device)
-        pixels = torch.randint(256, (12, channels, height, width), generator=generator(0, "toy.canvases"))
+        pixels = torch.randint(256, (8, channels, height, width), generator=generator(0, "toy.canvases"))
         canvases = pixels.to(torch.uint8)
         return SearchTask(
             space=space,
-            train=SyntheticBatches(canvases[:8], teacher, 4),
-            validation=SyntheticBatches(canvases[8:], teacher, 4),
+            train=SyntheticBatches(canvases[:4], teacher, 4),
+            validation=SyntheticBatches(canvases[4:], teacher, 4),
             budget=budget or macs_budget(max_macs),
             temperature=2.0,
             seed=5,

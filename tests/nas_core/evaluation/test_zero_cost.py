@@ -113,7 +113,7 @@ def test_all_scores_of_a_good_network_are_finite_and_depend_on_seed_only(size: i
     text = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
     network = space.network(space.parse(text))
     batch = Batch(torch.randn(8, 3, size, size, generator=generator(0, "i")), torch.randn(8, 4))
-    names = ("naswot", "synflow", "zico", "expressivity", "progressivity", "trainability", "macs", "parameters")
+    names = ("naswot", "synflow", "zico", "expressivity", "progressivity", "trainability")
 
     def scores() -> dict[str, float]:
         initialise(network, generator(0, "w"))

@@ -8,6 +8,7 @@ from nas_core.reporting.figures import image_grid, record_curves, synthesis_curv
 from nas_core.reporting.numbers import as_csv, drawn_numbers
 from nas_core.reporting.search_figures import (
     Edge,
+    block_row,
     cell_edges,
     graph,
     operation_weights,
@@ -186,6 +187,13 @@ def test_any_class_name_can_be_drawn(name):
 
 def test_equal_figures_give_equal_bytes():
     assert data_uri(score_by_macs(CANDIDATES, "c")) == data_uri(score_by_macs(CANDIDATES, "c"))
+
+
+def test_blocks_of_one_kind_have_one_colour_and_name_their_width():
+    slots = [Slot(f"block {number}", ("narrow*0.5", "narrow", "other")) for number in range(3)]
+    [axes] = block_row(slots, Architecture(("narrow*0.5", "narrow", "other"), "")).axes
+    colours = {text.get_text(): text.get_color() for text in axes.texts}
+    assert colours["narrow*0.5"] == colours["narrow"] != colours["other"]
 
 
 # --- numbers ---

@@ -1,8 +1,14 @@
 """Accuracy tables: read, asked, and refused."""
 
 import csv
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from nas_core.errors import InputError
 from nas_core.search_spaces.lookup import AccuracyTable
@@ -80,3 +86,115 @@ def test_a_missing_file_or_architecture_is_named(write, tmp_path, space):
         AccuracyTable.read(tmp_path / "none.csv", "top1")
     with pytest.raises(InputError, match="does not hold"):
         AccuracyTable.read(write("arch,top1\n"), "top1").of(space.parse(SKIPS))
+
+
+# --- NAS-Bench-201's own file ---
+
+CONVOLUTIONS = SKIPS.replace("skip_connect", "nor_conv_3x3")
+
+
+def run(dataset: str, seed: int, epochs: int, accuracies: dict[str, float]) -> dict[str, Any]:
+    """What the benchmark's file holds of one training: here of its last two epochs, and fewer figures."""
+    final = {f"{images}@{epochs - 1}": value for images, value in accuracies.items()}
+    early = {f"{images}@{epochs - 2}": 10.0 for images in accuracies}
+    return {
+        "name": dataset,
+        "net_state_dict": None,
+        "train_acc1es": {epochs - 1: 99.9},
+        "train_times": OrderedDict({epochs - 1: 9.5}),
+        "arch_config": {"channel": 16, "num_cells": 5, "arch_str": SKIPS, "class_num": 10},
+        "params": np.float64(0.073306),
+        "flop": np.float64(7.783),
+        "seed": seed,
+        "epochs": epochs,
+        "latency": [0.014],
+        "eval_names": list(accuracies),
+        "eval_acc1es": early | final,
+        "eval_losses": dict.fromkeys(final, 0.5),
+        "eval_times": dict.fromkeys(final, 0.7),
+    }
+
+
+def api_file(path: Path) -> Path:
+    """A file of two architectures, in the format that torch wrote in 2020 and with NumPy's names of then."""
+
+    def infos(index: int, notation: str, epochs: int, *tests: float) -> dict[str, Any]:
+        seeds = (777, 888)[: len(tests)]
+        trained = {
+            ("cifar10", seed): run("cifar10", seed, epochs, {"ori-test": test})
+            for seed, test in zip(seeds, tests, strict=True)
+        }
+        trained |= {
+            ("cifar100", 777): run("cifar100", 777, epochs, {"x-valid": 15.0, "x-test": 16.0, "ori-test": 15.5})
+        }
+        return {
+            "arch_index": index,
+            "arch_str": notation,
+            "all_results": trained,
+            "dataset_seed": {"cifar10": [*seeds]},
+        }
+
+    content = {
+        "meta_archs": [SKIPS, CONVOLUTIONS],
+        "total_archs": 2,
+        "basestr": "C16-N5",
+        "arch2infos": {
+            0: {"full": infos(0, SKIPS, 200, 54.0, 54.6), "less": infos(0, SKIPS, 12, 40.0)},
+            1: {"full": infos(1, CONVOLUTIONS, 200, 93.76), "less": infos(1, CONVOLUTIONS, 12, 85.0)},
+        },
+        "evaluated_indexes": {0, 1},
+    }
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes().replace(b"numpy._core.", b"numpy.core."))
+    return path
+
+
+def test_the_api_file_gives_the_mean_of_the_full_trainings(tmp_path, space):
+    path = api_file(tmp_path / "NAS-Bench-201-v1_1-096897.pth")
+    assert b"cnumpy.core.multiarray\nscalar" in path.read_bytes()
+    table = AccuracyTable.read(path, "cifar10-test")
+    table.check_covers(space)
+    assert table.of(space.parse(SKIPS)) == pytest.approx(54.3)
+    assert table.of(space.parse(CONVOLUTIONS)) == 93.76
+    assert AccuracyTable.read(path, "cifar100-test").of(space.parse(SKIPS)) == 16.0
+
+
+def test_the_api_file_is_written_as_csv(tmp_path):
+    table = AccuracyTable.read(api_file(tmp_path / "api.pth"), "cifar10-test")
+    table.write(tmp_path / "table.csv", "cifar10-test")
+    assert AccuracyTable.read(tmp_path / "table.csv", "cifar10-test").accuracies == table.accuracies
+
+
+class Code:
+    """Deletes a file when it is unpickled."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self):
+        return Path.unlink, (self.victim,)
+
+
+@pytest.mark.parametrize("form", ["torch", "pickle"])
+def test_an_api_file_with_code_is_refused_and_the_code_is_not_run(tmp_path, form):
+    victim, path = tmp_path / "victim", tmp_path / "api.pth"
+    victim.touch()
+    content = {"meta_archs": [SKIPS], "arch2infos": {0: Code(victim)}}
+    torch.save(content, path) if form == "torch" else path.write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises(InputError, match="without running what is in it"):
+        AccuracyTable.read(path, "cifar10-test")
+    assert victim.exists()
+
+
+def test_other_files_and_columns_are_refused(tmp_path):
+    path = tmp_path / "other.pth"
+    with pytest.raises(InputError, match="No such file"):
+        AccuracyTable.read(path, "cifar10-test")
+    torch.save({"weight": torch.ones(2)}, path)
+    with pytest.raises(InputError, match=r"is not NAS-Bench-201's file.*arch2infos"):
+        AccuracyTable.read(path, "cifar10-test")
+    with pytest.raises(InputError, match="no column 'cifar10'; it has cifar10-valid, cifar10-test"):
+        AccuracyTable.read(path, "cifar10")
+    # No training on ImageNet16-120 in it.
+    with pytest.raises(InputError, match="is not NAS-Bench-201's file"):
+        AccuracyTable.read(api_file(path), "ImageNet16-120-test")

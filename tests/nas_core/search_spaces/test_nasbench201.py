@@ -66,7 +66,7 @@ def test_published_cost_of_small_supernets(channels, cells, macs):
 choices = st.tuples(*[st.integers(0, len(OPERATIONS) - 1)] * len(EDGES))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(choices=choices, height=st.integers(1, 20), width=st.integers(1, 20), cells=st.integers(1, 2))
 def test_cost_table_equals_the_counted_network(choices, height, width, cells):
     space = NasBench201(3, cells, input_shape=(2, height, width), num_classes=7)

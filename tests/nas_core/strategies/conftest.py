@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+from doubles import Interruption
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.search_spaces import SearchSpace
@@ -27,10 +28,6 @@ def make_task(make_batches):
         )
 
     return make
-
-
-class Interruption(Exception):  # noqa: N818 - not an error
-    pass
 
 
 @pytest.fixture

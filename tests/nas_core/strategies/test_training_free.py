@@ -6,9 +6,11 @@ import math
 import pytest
 
 from nas_core.checkpoint import Checkpoint
+from nas_core.ops.cost import count_macs, count_parameters
 from nas_core.search_spaces.nasbench201 import NasBench201
+from nas_core.seeding import generator
 from nas_core.strategies import strategies
-from nas_core.strategies.training_free import PriorSpec, log_rank_sums
+from nas_core.strategies.training_free import PriorSpec, TrainingFreeRating, log_rank_sums
 
 SMALL = {"population": 6, "generations": 3, "parents": 2, "crossovers": 2, "mutants": 2, "images": 8}
 
@@ -48,6 +50,15 @@ def test_every_candidate_is_compared_with_all_and_none_is_scored_twice(make_task
     assert outcome.search[-1]["best_score"] == max(scores)
     assert outcome.training == []
     json.loads(json.dumps(outcome.candidates), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_costs_are_those_of_the_network_and_need_none(make_task, space, monkeypatch):
+    path = space.sample(generator(0, "path"))
+    network = space.network(space.architecture(path))
+    rating = TrainingFreeRating(make_task(space), ("parameters", "macs"), 8, "noise")
+    monkeypatch.setattr(NasBench201, "network", lambda *_: pytest.fail("a network was built"))
+    expected = {"parameters": count_parameters(network), "macs": count_macs(network, space.input_shape)}
+    assert rating(path) == {"scores": expected}
 
 
 @pytest.mark.parametrize("stop_after", [1, 2])

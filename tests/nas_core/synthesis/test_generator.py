@@ -5,10 +5,11 @@ import math
 
 import pytest
 import torch
+from doubles import Interruption, halves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import nn
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.seeding import generator
@@ -21,30 +22,11 @@ from nas_core.synthesis.losses import mode_seeking
 from nas_core.synthesis.objective import LossWeights, StatisticsMemory
 from nas_core.synthesis.pixels import PixelSpec, PixelStage
 from nas_core.synthesis.statistics import LayerStatistics
-from nas_core.teachers.teacher import Teacher
 
 TARGETS = one_hot(torch.tensor([0, 1, 0, 1, 1, 0, 0, 1]), 2)
 BOTH = torch.arange(2)
 # For two classes of one feature; the defaults are for teachers with many layers.
 LOSSES = {"losses": LossWeights(classification=2, batch_norm=0.1, total_variation=0), "diversity": 0.05}
-
-
-class Halves(nn.Module):
-    """Tells images that are brighter above from images that are brighter below."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(1)
-        self.scale = nn.Parameter(torch.tensor(4.0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(x)
-        above, below = x[:, 0, :4].mean((1, 2)), x[:, 0, 4:].mean((1, 2))
-        return self.scale * torch.stack([above - below, below - above], dim=1)
-
-
-def halves() -> Teacher:
-    return Teacher(Halves(), (1, 8, 8), (0.5,), (0.25,), ("above", "below"))
 
 
 def engine(**changes) -> GeneratorSynthesis:
@@ -56,7 +38,7 @@ def engine(**changes) -> GeneratorSynthesis:
         )
     )
     config = SynthesisConfig(canvas=(8, 10), batch_size=8, engine=spec, labels=LabelCalibration(windows=1))
-    built = build_engine(halves(), config)
+    built = build_engine(halves(8), config)
     assert isinstance(built, GeneratorSynthesis)
     return built
 
@@ -129,10 +111,6 @@ def test_refinement_goes_on_from_the_drawn_canvases():
     assert not torch.equal(
         learned_engine(refinement=moving).make(TARGETS, generator(0, "test")).canvases, drawn.canvases
     )
-
-
-class Interruption(Exception):  # noqa: N818 - not an error
-    pass
 
 
 @pytest.mark.parametrize("stop_at", [1, 25, 39])
@@ -216,7 +194,7 @@ def test_mode_seeking_is_the_ratio_of_differences():
 
 def test_statistics_of_no_layer_are_no_obstacle():
     """Prior-only synthesis: a teacher without BatchNorm."""
-    bare = dataclasses.replace(halves(), module=nn.Sequential(nn.Flatten(), nn.Linear(64, 2)))
+    bare = dataclasses.replace(halves(8), module=nn.Sequential(nn.Flatten(), nn.Linear(64, 2)))
     spec = GeneratorSpec(steps=2, snapshots=1, warmup=0, latent=4, width=2, losses=LossWeights(batch_norm=0))
     made = build_engine(bare, SynthesisConfig(canvas=(8, 8), engine=spec))
     made.load(made.learn(BOTH, 4, 0, Checkpoint())[0])

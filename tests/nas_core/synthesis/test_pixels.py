@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+from doubles import Interruption, halves
 from pydantic import ValidationError
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -23,28 +24,9 @@ from nas_core.teachers.networks import resnet20
 from nas_core.teachers.teacher import Teacher
 
 
-class Halves(nn.Module):
-    """Tells images that are brighter above from images that are brighter below."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(1)
-        self.scale = nn.Parameter(torch.tensor(4.0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(x)
-        middle = x.shape[2] // 2
-        above, below = x[:, 0, :middle].mean((1, 2)), x[:, 0, middle:].mean((1, 2))
-        return self.scale * torch.stack([above - below, below - above], dim=1)
-
-
-def halves(flip_invariant: bool = True) -> Teacher:
-    return Teacher(Halves(), (1, 6, 6), (0.5,), (0.25,), ("above", "below"), flip_invariant)
-
-
 def engine(**changes) -> PixelSynthesis:
     settings = {
-        "teacher": halves(),
+        "teacher": halves(6),
         "canvas_size": (6, 8),
         "labels": LabelCalibration(temperature=1, windows=1),
         "stages": (PixelStage(iterations=60),),
@@ -98,14 +80,10 @@ def test_global_random_state_has_no_influence():
 
 
 def test_images_that_diverged_are_refused():
-    broken = dataclasses.replace(halves())
+    broken = dataclasses.replace(halves(6))
     broken.module.scale.data.fill_(torch.nan)
     with pytest.raises(InputError, match="synthesis diverged"):
         engine(teacher=broken).make(TARGETS, generator(0, "test"))
-
-
-class Interruption(Exception):  # noqa: N818 - not an error
-    pass
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 6])
@@ -152,12 +130,12 @@ def test_learning_rate_warms_up_then_falls_along_a_cosine():
 
 def test_a_canvas_smaller_than_the_input_is_refused():
     with pytest.raises(InputError, match=r"synthesis\.canvas is 5x6, smaller than the teacher's input 6x6"):
-        check_synthesis(halves(), SynthesisConfig(canvas=(5, 6)))
+        check_synthesis(halves(6), SynthesisConfig(canvas=(5, 6)))
 
 
 def test_a_gigantic_canvas_is_refused():
     with pytest.raises(InputError, match="are refused"):
-        check_synthesis(halves(), SynthesisConfig(canvas=(100_000, 100_000)))
+        check_synthesis(halves(6), SynthesisConfig(canvas=(100_000, 100_000)))
 
 
 def head() -> list[nn.Module]:
@@ -174,7 +152,7 @@ def head() -> list[nn.Module]:
     ],
 )
 def test_a_teacher_without_statistics_is_refused_unless_matching_is_off(layers: list[nn.Module], found: str):
-    bare = dataclasses.replace(halves(), module=nn.Sequential(*layers, *head()))
+    bare = dataclasses.replace(halves(6), module=nn.Sequential(*layers, *head()))
     with pytest.raises(
         InputError, match=rf"its norm layers: {found}\).*set synthesis\.engine\.losses\.batch_norm to 0"
     ):
@@ -222,11 +200,11 @@ def test_a_divisor_that_does_not_divide_is_refused(canvas: tuple[int, int], divi
     stages = (PixelStage(divisor=divisor), PixelStage())
     config = SynthesisConfig(canvas=canvas, engine=PixelSpec(stages=stages))
     with pytest.raises(InputError, match=f"has divisor {divisor}, which does not divide the canvas"):
-        check_synthesis(halves(), config)
+        check_synthesis(halves(6), config)
 
 
 def test_a_resolution_that_the_teacher_cannot_take_is_refused():
-    fixed = dataclasses.replace(halves(), module=nn.Sequential(nn.BatchNorm2d(1), *head()))
+    fixed = dataclasses.replace(halves(6), module=nn.Sequential(nn.BatchNorm2d(1), *head()))
     config = SynthesisConfig(canvas=(6, 6), engine=PixelSpec(stages=(PixelStage(divisor=2), PixelStage())))
     with pytest.raises(InputError, match="cannot take images of 3x3"):
         check_synthesis(fixed, config)

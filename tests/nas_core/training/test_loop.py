@@ -5,6 +5,7 @@ import functools
 
 import pytest
 import torch
+from doubles import Interruption
 from torch import nn
 
 from nas_core.checkpoint import Checkpoint
@@ -18,10 +19,6 @@ from nas_core.training.retraining import retrain
 from nas_core.training.styles import RetrainConfig
 
 OBJECTIVE = functools.partial(distillation_loss, temperature=2.0)
-
-
-class Interruption(Exception):  # noqa: N818 - not an error
-    pass
 
 
 def student(seed: int = 1) -> nn.Module:

@@ -1,0 +1,30 @@
+"""Stand-ins that several tests share: a teacher whose classes are easy to see, and a killed process."""
+
+import torch
+from torch import Tensor, nn
+
+from nas_core.teachers.teacher import Teacher
+
+
+class Interruption(Exception):  # noqa: N818 - not an error
+    """The end of a process in the middle of its work."""
+
+
+class Halves(nn.Module):
+    """Tells images that are brighter above from images that are brighter below."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.scale = nn.Parameter(torch.tensor(4.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        middle = x.shape[2] // 2
+        above, below = x[:, 0, :middle].mean((1, 2)), x[:, 0, middle:].mean((1, 2))
+        return self.scale * torch.stack([above - below, below - above], dim=1)
+
+
+def halves(side: int) -> Teacher:
+    """A teacher of two classes, for images of one channel and a side in pixels."""
+    return Teacher(Halves(), (1, side, side), (0.5,), (0.25,), ("above", "below"))

@@ -17,7 +17,7 @@ from nas_core.strategies.parts import DifferentiableSpec
 from nas_core.strategies.proxyless import Proxyless, ProxylessSpec
 from nas_core.strategies.spos import Spos, SposSpec
 from nas_core.strategies.successive_halving import SuccessiveHalving, SuccessiveHalvingSpec
-from nas_core.strategies.training_free import TrainingFree, TrainingFreeSpec
+from nas_core.strategies.training_free import AZ_NAS, TrainingFree, TrainingFreeSpec
 
 Settings = Mapping[str, Any]
 
@@ -92,17 +92,23 @@ OTHERS: dict[str, tuple[type[Spec], type[Strategy], str, Settings]] = {
         "Random search (Li and Talwalkar 2019): random architectures are trained alone and rated; no supernet.",
         {"architectures": 10, "rungs": 1, "epochs": 10, "prior": None},
     ),
+    "az-nas": (
+        TrainingFreeSpec,
+        TrainingFree,
+        "Evolution by AZ-NAS's four scores of untrained networks (Lee and Ham 2024), on noise.",
+        {"scores": AZ_NAS},
+    ),
     "naswot": (
         TrainingFreeSpec,
         TrainingFree,
         "Evolution by naswot (Mellor et al. 2021): how differently images switch an untrained network's ReLUs.",
-        {"scores": ("naswot",), "inputs": "synthetic"},
+        {"scores": ("naswot",)},
     ),
     "zico": (
         TrainingFreeSpec,
         TrainingFree,
         "Evolution by ZiCo (Li et al. 2023): how large and steady an untrained network's gradients are.",
-        {"scores": ("zico",), "inputs": "synthetic"},
+        {"scores": ("zico",)},
     ),
     "synflow": (
         TrainingFreeSpec,

@@ -1,4 +1,4 @@
-"""Training-free search: architectures are scored with fresh weights, on one batch of noise or synthetic images.
+"""Training-free search: architectures are scored with fresh weights, on a batch of noise or of synthetic images.
 
 Scores of different kinds are put together by their ranks, as in AZ-NAS (Lee and Ham, arXiv:2403.19232, eq. 9): the
 sum of log(rank / number of architectures), the best rank being that number.
@@ -24,30 +24,36 @@ from nas_core.strategies.candidates import Candidate, best, search_curve
 from nas_core.strategies.evolution import Evolution, EvolutionSpec
 from nas_core.training.batches import Batch
 
-Inputs = Literal["noise", "synthetic"]
+Images = Literal["noise", "synthetic"]
+Inputs = Literal["published", Images]
 # What a network costs is a score too: the more the better, see `zero_cost`.
 Cost = Literal["macs", "parameters"]
 Rated = Literal[Score, Cost]
 SCORES: tuple[Score, ...] = get_args(Score)
 
 AZ_NAS: tuple[Rated, ...] = ("expressivity", "progressivity", "trainability", "macs")
+# What a score's paper showed the networks: AZ-NAS noise, the others images. Synflow makes an input of its own.
+PUBLISHED: dict[Score, Images] = dict.fromkeys(SCORES, "noise") | {"naswot": "synthetic", "zico": "synthetic"}
 
 
 class ScoresSpec(Spec):
     """Which training-free scores, and on how many images."""
 
     scores: tuple[Rated, ...] = Field(
-        default=AZ_NAS, min_length=1, description="scores whose ranks are put together; the four of AZ-NAS by default"
+        default=(*AZ_NAS, "naswot"),
+        min_length=1,
+        description="scores whose ranks are put together; by default the four of AZ-NAS, and naswot",
     )
     images: int = Field(default=64, ge=4, description="images that every architecture is scored on")
     inputs: Inputs = Field(
-        default="noise",
-        description="what these are: noise, as AZ-NAS has it (standard normal pixels), or some of the synthetic images",
+        default="published",
+        description="what these are; noise: standard normal pixels; synthetic: some of the synthetic images; "
+        "published: for each score what its paper took, which is noise for AZ-NAS and images for naswot and zico",
     )
 
 
 class TrainingFreeSpec(EvolutionSpec, ScoresSpec):
-    """Training-free search: evolution by scores of untrained networks (AZ-NAS, Lee and Ham 2024)."""
+    """Training-free search: evolution by scores of untrained networks (AZ-NAS's and naswot)."""
 
     name: Literal["training-free"] = "training-free"
 
@@ -59,29 +65,37 @@ class TrainingFreeRating:
         task: The space, the teacher, and the images, of which the training set's are used.
         scores: Which ones.
         images: How many images; of synthetic ones, all if there are fewer.
-        inputs: Noise or synthetic images.
+        inputs: Noise, synthetic images, or for each score what its paper took.
     """
 
     def __init__(self, task: SearchTask, scores: Sequence[Rated], images: int, inputs: Inputs) -> None:
         self._task, self._names = task, tuple(scores)
-        self._scores: list[Score] = [name for name in SCORES if name in scores]
         self._costs = [cost for cost in (macs_budget(), parameter_budget()) if cost.name in scores]
-        draws = generator(task.seed, "search.training-free.images")
-        self._batch = _noise(task, images, draws) if inputs == "noise" else _synthetic(task, images, draws)
+        self._groups: list[tuple[Batch, list[Score]]] = []
+        for kind, make in (("noise", _noise), ("synthetic", _synthetic)):
+            chosen = [name for name in SCORES if name in scores and kind == self._kind(name, inputs)]
+            if chosen:
+                self._groups.append((make(task, images, generator(task.seed, "search.training-free.images")), chosen))
+
+    @staticmethod
+    def _kind(score: Score, inputs: Inputs) -> Images:
+        return PUBLISHED[score] if inputs == "published" else inputs
 
     def __call__(self, path: Choices) -> dict[str, Any]:
         """The figures of an architecture: {"scores": {name: value, or None where it cannot be scored}}."""
         space = self._task.space
         found: dict[str, float] = {cost.name: float(cost.of(space, path)) for cost in self._costs}
-        if self._scores:
-            found |= self._network_scores(space.network(space.architecture(path)))
+        if self._groups:
+            found |= self._network_scores(space.network(space.architecture(path)).to(self._task.device))
         return {"scores": {name: found[name] if math.isfinite(found[name]) else None for name in self._names}}
 
     def _network_scores(self, network: nn.Module) -> dict[str, float]:
-        seed = self._task.seed
-        initialise(network, generator(seed, "search.training-free.weights"))
-        signs = generator(seed, "search.training-free.signs")
-        return training_free_scores(network.to(self._task.device), self._batch, self._scores, signs)
+        seed, found = self._task.seed, {}
+        for batch, scores in self._groups:
+            initialise(network, generator(seed, "search.training-free.weights"))
+            signs = generator(seed, "search.training-free.signs")
+            found |= training_free_scores(network, batch, scores, signs)
+        return found
 
 
 def _noise(task: SearchTask, count: int, draws: torch.Generator) -> Batch:
@@ -156,7 +170,7 @@ class TrainingFree(Strategy):
     Args:
         scores: Names of the scores whose ranks are put together.
         images: Images that every architecture is scored on.
-        inputs: Noise or synthetic images.
+        inputs: Noise, synthetic images, or for each score what its paper took.
         evolution: The fields of `EvolutionSpec`.
     """
 

@@ -83,3 +83,18 @@ def test_scores_depend_on_the_images_unless_they_are_noise(make_task, space, inp
         for task in (small, large)
     )
     assert (first == second) == (inputs == "noise")
+
+
+def test_each_score_sees_what_its_paper_showed_it(make_task, space):
+    """AZ-NAS's figures are those on noise, naswot's those on synthetic images, in one search."""
+    task = make_task(space)
+    path = space.sample(generator(0, "path"))
+    every = ("expressivity", "progressivity", "trainability", "naswot", "macs")
+    on = {
+        kind: TrainingFreeRating(task, every, 8, kind)(path)["scores"] for kind in ("noise", "synthetic", "published")
+    }
+    assert on["published"].keys() == set(every)
+    for name in every:
+        assert on["published"][name] == on["synthetic" if name == "naswot" else "noise"][name]
+    assert on["noise"]["naswot"] != on["synthetic"]["naswot"]
+    assert on["noise"]["expressivity"] != on["synthetic"]["expressivity"]

@@ -72,7 +72,10 @@ class LabelledImages(SyntheticBatches):
 
 def make_task(arguments: argparse.Namespace, seed: int) -> SearchTask:
     """The reduced setting: half of the images for the weights, half for the architecture."""
-    images, labels = read_images(arguments.images, "train", arguments.count, generator(seed, "benchmark.images"))
+    draws = generator(seed, "benchmark.images")
+    images, labels = read_images(arguments.images, "train", arguments.count, draws)
+    order = torch.randperm(len(images), generator=draws)  # they come class by class
+    images, labels = images[order], labels[order]
     small = functional.interpolate(images.float(), size=(arguments.side,) * 2, mode="area").round().to(torch.uint8)
     shape = (3, arguments.side, arguments.side)
     device = resolve_device(arguments.device)
@@ -214,12 +217,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, help="picture to draw, such as out.png")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--count", type=int, default=1600, help="real images, half of them for validation")
+    parser.add_argument("--count", type=int, default=3200, help="real images, half of them for validation")
     parser.add_argument("--side", type=int, default=16, help="pixels that images are shrunk to")
     parser.add_argument("--channels", type=int, default=8, help="channels of the first stage")
     parser.add_argument("--cells", type=int, default=1, help="cells per stage")
     parser.add_argument("--batch", type=int, default=32, help="images per batch")
-    parser.add_argument("--epochs", type=int, default=40, help="epochs of the search")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of the search")
     parser.add_argument("--alpha-rate", type=float, default=3e-3, help="learning rate of the architecture weights")
     add_device(parser)
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="float32")

@@ -25,7 +25,7 @@ def grid_points(config: RunConfig) -> int:
     return len(strategy.points) if isinstance(strategy, Grid) else 0
 
 
-@stage("grid", version=1, sections=("search", "evaluation.held_out"))
+@stage("grid", version=2, sections=("search", "evaluation.held_out"))
 def search_point(run: Run, piece: str, key: str, _dataset: Manifest, _costs: list[Manifest], *, point: int) -> Product:
     """Search with one point of the strategy's grid; points do not know of each other."""
     strategy = strategies.build(run.config.search.strategy)
@@ -55,7 +55,7 @@ def search_points(run: Run, dataset: PrefectFuture[Manifest], costs: list[Prefec
         return [point.result() for point in points]
 
 
-@stage("search", version=3, sections=("search", "evaluation.held_out"))
+@stage("search", version=4, sections=("search", "evaluation.held_out"))
 def search_architecture(
     run: Run, piece: str, key: str, _dataset: Manifest, _costs: list[Manifest], points: list[Manifest]
 ) -> Product:

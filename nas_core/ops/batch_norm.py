@@ -1,4 +1,4 @@
-"""Running statistics of BatchNorm for one path through shared weights."""
+"""BatchNorm in supernets: running statistics for one path, leading channels, and gates as scales."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nas_core.ops.stochastic import reseed
 from nas_core.seeding import generator
@@ -14,6 +15,34 @@ from nas_core.seeding import generator
 def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
     """All BatchNorm layers of a network."""
     return [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+
+
+def unscaled_batch_norm(
+    x: Float[Tensor, "batch channels height width"], norm: nn.BatchNorm2d, weight: Float[Tensor, ""] | None = None
+) -> Float[Tensor, "batch channels height width"]:
+    """BatchNorm without scale and shift, by a layer's running statistics, which it updates in training.
+
+    Args:
+        x: As many channels as the layer has, or fewer: then the leading ones of the layer are meant.
+        norm: The layer; it must not have a scale and a shift of its own.
+        weight: What the output is multiplied by; unlike a product, it costs nothing.
+    """
+    assert not norm.affine
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.momentum is not None
+    channels = x.shape[1]
+    # Copied out, because the kernels read one number per channel from memory.
+    scale = None if weight is None else weight.to(norm.running_var.dtype).repeat(channels)
+    return functional.batch_norm(
+        x,
+        norm.running_mean[:channels],
+        norm.running_var[:channels],
+        weight=scale,
+        training=norm.training,
+        momentum=norm.momentum,
+        eps=norm.eps,
+    )
 
 
 @contextmanager

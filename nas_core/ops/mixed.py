@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nas_core.ops.primitives import Zero
+from nas_core.ops.primitives import EndingInNorm, Zero
 
 # What an architecture takes of a slot: one operation, or several or none of them (as an edge that a cell leaves out).
 Choice: TypeAlias = int | tuple[int, ...]
@@ -100,4 +100,9 @@ class MixedOperation(nn.Module):
         terms = [(weight, self.operations[index]) for weight, index in zip(weights, chosen, strict=True)]
         # Zeros add nothing to the sum or to a gradient; where there is nothing else, they give it its shape.
         terms = [term for term in terms if not isinstance(term[1], Zero)] or terms[:1]
-        return functools.reduce(torch.add, [weight * operation(x) for weight, operation in terms])
+        return functools.reduce(torch.add, [_weighted(operation, x, weight) for weight, operation in terms])
+
+
+def _weighted(operation: nn.Module, x: Any, weight: Tensor) -> Tensor:
+    """The operation's output times its weight."""
+    return operation(x, weight) if isinstance(operation, EndingInNorm) else weight * operation(x)

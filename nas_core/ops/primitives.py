@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nas_core.ops.batch_norm import unscaled_batch_norm
+
 
 class Zero(nn.Module):
     """The absence of a connection: zeros through which no gradient flows.
@@ -23,9 +25,31 @@ class Zero(nn.Module):
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
+class EndingInNorm(nn.Sequential):
+    """Layers in a row of which the last is a BatchNorm.
+
+    A mixture multiplies operations by weights. Where the BatchNorm has no scale of its own, as in most supernets, it
+    takes the weight as its scale: neither the product nor its gradient is then computed over the map.
+    """
+
+    def forward(
+        self,
+        input: Float[Tensor, "batch channels height width"],  # noqa: A002 - the base class's name
+        weight: Float[Tensor, ""] | None = None,
+    ) -> Float[Tensor, "batch out_channels out_height out_width"]:
+        """The output, times `weight` if given."""
+        *layers, norm = self
+        assert isinstance(norm, nn.BatchNorm2d)
+        for layer in layers:
+            input = layer(input)  # noqa: A001
+        if weight is None:
+            return norm(input)
+        return weight * norm(input) if norm.affine else unscaled_batch_norm(input, norm, weight)
+
+
 def relu_conv_bn(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, affine: bool = True
-) -> nn.Sequential:
+) -> EndingInNorm:
     """ReLU, a convolution without bias that keeps the size at stride 1, BatchNorm.
 
     Args:
@@ -35,7 +59,7 @@ def relu_conv_bn(
         stride: Step in pixels; an odd side is rounded up when halved.
         affine: Whether BatchNorm learns a scale and a shift.
     """
-    return nn.Sequential(
+    return EndingInNorm(
         # Not in place: the input is also the input of the node's other edges.
         nn.ReLU(),
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),

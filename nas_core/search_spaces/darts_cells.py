@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from nas_core.errors import InputError
 from nas_core.ops.mixed import Gates, left_out
-from nas_core.ops.primitives import Zero, average_pool, conv_bn, relu_conv_bn
+from nas_core.ops.primitives import EndingInNorm, Zero, average_pool, conv_bn, relu_conv_bn
 from nas_core.ops.stochastic import DropPath, Noise, SeededForward
 
 OperationName = Literal[
@@ -82,11 +82,9 @@ def separable(channels: int, kernel_size: int, stride: int, affine: bool, dilati
     ]
 
 
-def separable_twice(channels: int, kernel_size: int, stride: int, affine: bool) -> nn.Sequential:
+def separable_twice(channels: int, kernel_size: int, stride: int, affine: bool) -> EndingInNorm:
     """Two separable convolutions in a row; the first has the stride."""
-    return nn.Sequential(
-        *separable(channels, kernel_size, stride, affine), *separable(channels, kernel_size, 1, affine)
-    )
+    return EndingInNorm(*separable(channels, kernel_size, stride, affine), *separable(channels, kernel_size, 1, affine))
 
 
 def cell_operation(name: str, channels: int, stride: int, search: bool) -> nn.Module:
@@ -106,13 +104,13 @@ def cell_operation(name: str, channels: int, stride: int, search: bool) -> nn.Mo
         "skip_connect": lambda: nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine),
         "sep_conv_3x3": lambda: separable_twice(channels, 3, stride, affine),
         "sep_conv_5x5": lambda: separable_twice(channels, 5, stride, affine),
-        "dil_conv_3x3": lambda: nn.Sequential(*separable(channels, 3, stride, affine, dilation=2)),
-        "dil_conv_5x5": lambda: nn.Sequential(*separable(channels, 5, stride, affine, dilation=2)),
+        "dil_conv_3x3": lambda: EndingInNorm(*separable(channels, 3, stride, affine, dilation=2)),
+        "dil_conv_5x5": lambda: EndingInNorm(*separable(channels, 5, stride, affine, dilation=2)),
         "noise": lambda: Noise(stride),
     }
     operation = makers[name]()
     pools = name in ("max_pool_3x3", "avg_pool_3x3")
-    return nn.Sequential(operation, nn.BatchNorm2d(channels, affine=False)) if search and pools else operation
+    return EndingInNorm(operation, nn.BatchNorm2d(channels, affine=False)) if search and pools else operation
 
 
 class Cell(nn.Module):

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nas_core.ops.batch_norm import unscaled_batch_norm
 from nas_core.ops.primitives import conv_bn
 
 KINDS = ("shuffle_3x3", "shuffle_5x5", "shuffle_7x7", "xception")
@@ -122,7 +123,7 @@ class Block(nn.Module):
             weight = convolution.weight[:out, : 1 if grouped else channels]
             groups = channels if grouped else 1
             x = functional.conv2d(x, weight, None, convolution.stride, convolution.padding, groups=groups)
-            x = _normalised(x, norm)
+            x = unscaled_batch_norm(x, norm)
             for part in activation:
                 x = part(x)
         return x
@@ -176,15 +177,6 @@ def depthwise(channels: int, kernel_size: int, stride: int, affine: bool) -> nn.
         affine: Whether BatchNorm learns a scale and a shift.
     """
     return conv_bn(channels, channels, kernel_size, stride, groups=channels, affine=affine, activation=None)
-
-
-def _normalised(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    """BatchNorm without scale and shift by the statistics of a layer's leading channels, which it updates."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.momentum is not None
-    mean, variance = norm.running_mean[: x.shape[1]], norm.running_var[: x.shape[1]]
-    return functional.batch_norm(x, mean, variance, training=norm.training, momentum=norm.momentum, eps=norm.eps)
 
 
 def _kinds(operations: Sequence[Operation]) -> list[str]:

@@ -1,11 +1,15 @@
 """The mixed operation: an index runs one operation, weights run a weighted sum."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from nas_core.ops.initialisation import initialise
 from nas_core.ops.mixed import MixedOperation, Subset
 from nas_core.ops.primitives import Zero, relu_conv_bn
+from nas_core.seeding import generator
 
 
 class Scale(nn.Module):
@@ -40,6 +44,32 @@ def test_gradient_of_a_weight_is_its_operations_output(image):
     weights = torch.tensor([0.5, 0.5], requires_grad=True)
     MixedOperation([Scale(2.0), Scale(4.0)])(image, weights).sum().backward()
     torch.testing.assert_close(weights.grad, torch.tensor([36.0, 72.0]))
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_batch_norm_with_its_weight_as_scale_is_the_product(affine, training):
+    """Values, running statistics, gradients, and the second derivatives that the Hessian of alpha is made of."""
+    operations = [relu_conv_bn(3, 4, kernel, affine=affine).double() for kernel in (1, 3)]
+    for operation in operations:
+        initialise(operation, generator(0, "mixed"))
+    mixed = MixedOperation(operations).train(training)
+    copies = copy.deepcopy(operations)
+    draws = generator(0, "images")
+    x = torch.randn(4, 3, 5, 5, generator=draws, dtype=torch.float64, requires_grad=True)
+    weights = torch.tensor([0.3, 0.7], dtype=torch.float64, requires_grad=True)
+    slope = torch.randn(4, 4, 5, 5, generator=draws, dtype=torch.float64)
+
+    def derivatives(out: torch.Tensor, parts: list[nn.Sequential]) -> list[torch.Tensor]:
+        loss = (slope * out).sum().square()
+        first = torch.autograd.grad(loss, [x, weights, *(part[1].weight for part in parts)], create_graph=True)
+        return [out, *first, *torch.autograd.grad(first[1].square().sum(), [x, weights])]
+
+    expected = derivatives(sum(w * part(x) for w, part in zip(weights, copies, strict=True)), copies)
+    for found, wanted in zip(derivatives(mixed(x, weights), operations), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    for found, wanted in zip(operations, copies, strict=True):
+        torch.testing.assert_close(found[2].running_var, wanted[2].running_var)
 
 
 def test_an_index_computes_nothing_of_the_other_operations(image):

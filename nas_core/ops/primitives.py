@@ -26,7 +26,7 @@ class Zero(nn.Module):
 
 
 class EndingInNorm(nn.Sequential):
-    """Layers in a row of which the last is a BatchNorm.
+    """Layers in a row of which the last is a BatchNorm, as a rule: training-free scores take it away.
 
     A mixture multiplies operations by weights. Where the BatchNorm has no scale of its own, as in most supernets, it
     takes the weight as its scale: neither the product nor its gradient is then computed over the map.
@@ -38,13 +38,14 @@ class EndingInNorm(nn.Sequential):
         weight: Float[Tensor, ""] | None = None,
     ) -> Float[Tensor, "batch out_channels out_height out_width"]:
         """The output, times `weight` if given."""
+        if weight is None:
+            return super().forward(input)
         *layers, norm = self
-        assert isinstance(norm, nn.BatchNorm2d)
+        if not isinstance(norm, nn.BatchNorm2d) or norm.affine:
+            return weight * super().forward(input)
         for layer in layers:
             input = layer(input)  # noqa: A001
-        if weight is None:
-            return norm(input)
-        return weight * norm(input) if norm.affine else unscaled_batch_norm(input, norm, weight)
+        return unscaled_batch_norm(input, norm, weight)
 
 
 def relu_conv_bn(

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL
 
+from flows.embedded_server import EmbeddedServer
 from nas_core.errors import InputError
 from tasks.shards import IncompleteError
 
@@ -20,12 +20,16 @@ INTERRUPTED, TERMINATED = 130, 143
 def leaving_at_once() -> Iterator[None]:
     """Within, Ctrl-C ends the process at once if Prefect's embedded server is in use; SIGTERM, once Prefect is done.
 
+    That server is one that ends with this process, whatever ends it.
+
     A terminal sends Ctrl-C to that server too, and Prefect would then wait minutes for it to note the interruption.
     Nothing is lost: what is done is in the run directory. A server of the user's is told as usual.
 
     Prefect takes SIGTERM itself while a flow runs, lets work in progress save its state, and then passes it on to here.
     """
     embedded = not PREFECT_API_URL.value()
+    if embedded:
+        EmbeddedServer()  # Prefect starts and stops the one that is there.
     before = {
         number: signal.signal(number, _leave)
         for number in (signal.SIGINT, signal.SIGTERM)
@@ -43,7 +47,7 @@ def _leave(number: int, _frame: Any) -> None:
     word, code = ("interrupted", INTERRUPTED) if number == signal.SIGINT else ("terminated", TERMINATED)
     os.write(2, f"\ndfnas: {word}; the same command resumes\n".encode())
     # Not asked of PREFECT_API_URL, which names the embedded server while shards are made.
-    if (server := SubprocessASGIServer()).running:
+    if (server := EmbeddedServer()).running:
         server.stop()
     os._exit(code)
 

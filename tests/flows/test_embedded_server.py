@@ -1,4 +1,4 @@
-"""Without any Prefect server, the command brings its own; Ctrl-C takes it down again."""
+"""Without any Prefect server, the command brings its own; it ends with the command, also by Ctrl-C and SIGKILL."""
 
 import os
 import shutil
@@ -18,25 +18,31 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**own, "PREFECT_HOME": str(tmp_path / "prefect")}
 
 
+def synthesis(config: Path, run: Path) -> list[str]:
+    return [sys.executable, "-m", "flows.cli", "run", str(config), "--run-dir", str(run), "--until", "synthesis"]
+
+
+def started(command: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    """In a process group of its own, as from a terminal."""
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def alive(group: int) -> list[str]:
+    """Commands of a process group that run."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+    return [args for pgid, state, args in rows if pgid == str(group) and not state.startswith("Z")]
+
+
 def test_ctrl_c_ends_at_once_in_one_sentence_and_the_same_command_resumes(
     tiny_config: Path, tmp_path: Path, environment: dict[str, str]
 ):
     """Even if Prefect's database is deleted in between: the run directory holds all."""
     run = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "flows.cli",
-        "run",
-        str(tiny_config),
-        "--run-dir",
-        str(run),
-        "--until",
-        "synthesis",
-    ]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    command = synthesis(tiny_config, run)
+    process = started(command, environment)
     while not (run / "manifests" / "synthesis-round-000-shard-00000.json").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
@@ -56,3 +62,19 @@ def test_ctrl_c_ends_at_once_in_one_sentence_and_the_same_command_resumes(
     assert "telemetry" not in resumed.stderr
     assert len(list((run / "manifests").glob("synthesis-*.json"))) == 4
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+def test_sigkill_leaves_no_server_behind(tiny_config: Path, tmp_path: Path, environment: dict[str, str]):
+    """It cannot be caught, so something else must notice."""
+    run = tmp_path / "run"
+    process = started(synthesis(tiny_config, run), environment)
+    while not list(run.glob("manifests/*.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    assert len(alive(process.pid)) == 2
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while still := alive(process.pid):
+        assert time.monotonic() < deadline, still
+        time.sleep(0.1)

@@ -48,20 +48,22 @@ def main() -> None:
             command = [sys.executable, "-m", "flows.cli", "run", "configs/digits.yaml", *settings]
             alone = Path(folder) / "alone"
             killed_run(command, alone, 0, random.Random(0), os.environ)
-            kills = 0
+            kills: list[str] = []
             for number in itertools.count():
                 directory = Path(folder) / f"run-{number}"
                 draws = random.Random(f"{options.seed}/{number}")
-                kills += (now := killed_run(command, directory, options.kills - kills, draws, os.environ))
-                check(directory, alone, now)
-                print(f"run {number}: {now} kills, then the same bytes", flush=True)
-                if kills >= options.kills:
+                now = killed_run(command, directory, options.kills - len(kills), draws, os.environ)
+                check(directory, alone, len(now))
+                print(f"run {number}: killed in {', '.join(now) or 'nothing'}; then the same bytes", flush=True)
+                kills += now
+                if len(kills) >= options.kills:
+                    print(f"{len(kills)} kills in {number + 1} runs")
                     return
 
 
 def killed_run(
     command: list[str], directory: Path, kills: int, draws: random.Random, environment: Mapping[str, str]
-) -> int:
+) -> list[str]:
     """Run a command until it is done, killing it at random moments.
 
     Args:
@@ -72,15 +74,16 @@ def killed_run(
         environment: Of the command.
 
     Returns:
-        How often it was killed.
+        What it had begun last each time that it was killed.
     """
-    for done in itertools.count():
+    killed: list[str] = []
+    while True:
         before, more, delay = len(begun(directory)), draws.randint(1, 3), draws.random()
         process = subprocess.Popen(
             [*command, "--run-dir", str(directory)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         try:
-            while process.poll() is None and (done == kills or len(begun(directory)) < before + more):
+            while process.poll() is None and (len(killed) == kills or len(begun(directory)) < before + more):
                 time.sleep(0.01)
             if process.poll() is None:
                 time.sleep(delay)
@@ -88,10 +91,10 @@ def killed_run(
             process.kill()
         _, text = process.communicate()
         if process.returncode == 0:
-            return done
+            return killed
         if process.returncode > 0:
             raise RuntimeError(f"the run failed by itself: {text.decode()}")
-    raise AssertionError("unreachable")
+        killed.append(begun(directory)[-1])
 
 
 def begun(directory: Path) -> list[str]:

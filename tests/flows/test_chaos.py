@@ -16,6 +16,6 @@ def test_a_run_killed_at_random_moments_ends_like_one_left_alone(
     dfnas, tiny_config: Path, finished_run: Path, tmp_path: Path
 ):
     command = [sys.executable, "-m", "flows.cli", "run", str(tiny_config)]
-    kills = killed_run(command, tmp_path, kills=2, draws=random.Random(0), environment=dfnas.environment)
-    assert kills == 2
-    check(tmp_path, finished_run, kills)
+    killed = killed_run(command, tmp_path, kills=2, draws=random.Random(0), environment=dfnas.environment)
+    assert len(killed) == 2
+    check(tmp_path, finished_run, len(killed))

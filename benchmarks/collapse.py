@@ -64,9 +64,9 @@ class LabelledImages(SyntheticBatches):
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
         """One pass in random order."""
-        order = torch.randperm(len(self.canvases), generator=generator)
+        order = torch.randperm(self.images, generator=generator)
         for chosen in order.split(self.batch_size)[: len(self)]:
-            windows = self._windows(chosen, generator).to(self.teacher.device)
+            windows = self._windows(self.canvases[chosen], generator).to(self.teacher.device)
             yield Batch(self.teacher.normalise(windows), self._logits[chosen].to(self.teacher.device))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nas_core.checkpoint import Checkpoint, Progress
 from nas_core.config import RunConfig
-from nas_core.memory import module_activations, shard_bytes, total_memory
+from nas_core.memory import DEVICE_SHARE, canvas_memory, module_activations, shard_bytes, total_memory
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.seeding import generator
 from nas_core.strategies import Budget, SearchTask, make_budget, strategies
@@ -265,13 +265,15 @@ def _canvas_bytes(config: RunConfig, teacher: Teacher) -> int:
 
 
 def _memory(config: RunConfig, teacher: Teacher, space: SearchSpace) -> int:
-    """The larger of a shard and of a training step beside all canvases, over what this process has already."""
+    """The larger of a shard and of a training step beside the canvases, over what this process has already."""
     network = _retrained(config, teacher, space).eval()
     step = module_activations(network, teacher.input_shape) * max(config.search.batch_size, config.retrain.batch_size)
     canvases = config.synthesis.images * _canvas_bytes(config, teacher)
     if teacher.device.type == "cuda":
-        present, canvases = torch.cuda.memory_allocated(teacher.device), 0
+        present = torch.cuda.memory_allocated(teacher.device)
+        canvases = canvases if canvases <= total_memory(teacher.device) // DEVICE_SHARE else 0
     else:
+        canvases = min(2 * canvases, canvas_memory(config.execution))
         unit = 1 if sys.platform == "darwin" else 1024
         present = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     # Training keeps float32 or bfloat16 activations and their gradients: 4 bytes each on the whole.

@@ -23,6 +23,12 @@ class _Engine(Spec):
         ge=1,
         description="tasks up to which each shard and round is one of Prefect's; of more, several shards share one",
     )
+    canvas_memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="memory that the canvases may take in search and retraining, in GiB; more than fit are read from "
+        "the dataset again in every epoch. None: a quarter of the machine's, divided among the workers",
+    )
 
     def shard_threads(self) -> int | None:
         """CPU threads of each shard; None: as many as its process has."""

@@ -1,13 +1,15 @@
-"""Does a synthesis shard fit into memory? A lower bound, for refusing what cannot work before it is tried."""
+"""What fits into memory: a lower bound for a synthesis shard, to refuse what cannot work, and a share for canvases."""
 
 import math
 import os
 from pathlib import Path
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from nas_core.errors import InputError
+from nas_core.execution import Execution, Local
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.teachers.teacher import Teacher
 
@@ -15,6 +17,8 @@ from nas_core.teachers.teacher import Teacher
 BYTES_PER_CANVAS_VALUE = 4 * 4
 # The least that an activation kept for the backward pass takes: bfloat16.
 BYTES_PER_ACTIVATION = 2
+# Of a device's memory, how much at most holds canvases: an eighth.
+DEVICE_SHARE = 8
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -37,6 +41,21 @@ def check_memory(teacher: Teacher, config: SynthesisConfig, at_once: int = 1) ->
             f"{canvas} takes at least {_gib(needed)} of memory, and {teacher.device} has {_gib(there)}: lower "
             f"synthesis.batch_size{'' if at_once == 1 else ', execution.workers'} or synthesis.canvas"
         )
+
+
+def canvas_memory(execution: Execution) -> int:
+    """Memory that the canvases may take in search and retraining, in bytes, of each process."""
+    if execution.canvas_memory_gib is not None:
+        return int(execution.canvas_memory_gib * 2**30)
+    processes = 1 if isinstance(execution, Local) else execution.workers
+    return total_memory(torch.device("cpu")) // 4 // processes
+
+
+def near(canvases: UInt8[Tensor, "images channels height width"], device: torch.device) -> Tensor:
+    """The canvases on a CUDA device if they take a small share of its free memory; else as they are."""
+    if device.type == "cuda" and canvases.nbytes <= torch.cuda.mem_get_info(device)[0] // DEVICE_SHARE:
+        return canvases.to(device)
+    return canvases
 
 
 def shard_bytes(teacher: Teacher, config: SynthesisConfig) -> int:

@@ -1,5 +1,6 @@
 """Whole shards of a dataset in memory, as many as a limit allows; the least recently used makes room for the next."""
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,7 @@ class ShardCache:
     """Rows of shards of equal length, gathered by index.
 
     Shards lie in slots of one tensor per array, so that a batch is one indexed copy however many shards it is from.
+    Threads may share it; they take turns.
 
     Args:
         shards: Number of shards.
@@ -37,11 +39,16 @@ class ShardCache:
         self._shard_in = torch.full((self.slots,), -1)
         self._last_use = torch.zeros(self.slots, dtype=torch.int64)
         self._clock = 0
+        self._turn = threading.Lock()
         self.loads = 0
         self._store(0, 0, first)
 
     def gather(self, indices: Int64[Tensor, " batch"]) -> dict[str, Tensor]:
         """Copies of the rows at `indices`, counted over all shards in order, by array name."""
+        with self._turn:
+            return self._gather(indices)
+
+    def _gather(self, indices: Int64[Tensor, " batch"]) -> dict[str, Tensor]:
         if self.loads == len(self._slot_of) == self.slots:
             return self._copy(indices)  # All are there, each in the slot of its own number.
         shards = indices // self._rows

@@ -206,17 +206,25 @@ class SyntheticImages(Dataset):
     Args:
         path: The dataset's Zarr group.
         cache_bytes: Memory for shards, in bytes; at least one shard is held.
+        arrays: The arrays that items are of, such as "canvases".
 
     Raises:
         StorageError: If any shard-round is missing or, when it is read, damaged.
     """
 
-    def __init__(self, path: Path, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+    def __init__(
+        self, path: Path, cache_bytes: int = DEFAULT_CACHE_BYTES, arrays: Sequence[str] = tuple(ITEMS)
+    ) -> None:
         self.store = SyntheticStore.open(path)
         self._positions = self.store.layout.positions()
         for round_, shard in self._positions:
             self.store.check_present(round_, shard)
         self._cache_bytes = cache_bytes
+        self._arrays = arrays
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is in memory: a process that gets this reads for itself."""
+        return {name: value for name, value in vars(self).items() if name != "cache"}
 
     def __len__(self) -> int:
         """Number of images."""
@@ -264,7 +272,7 @@ class SyntheticImages(Dataset):
         return torch.from_numpy(np.concatenate([self.store.read(*position, name) for position in self._positions]))
 
     def _shard(self, index: int) -> dict[str, np.ndarray]:
-        return {item: self.store.read(*self._positions[index], name) for name, item in ITEMS.items()}
+        return {ITEMS[name]: self.store.read(*self._positions[index], name) for name in self._arrays}
 
 
 def _lay_out(path: Path, layout: DatasetLayout) -> None:

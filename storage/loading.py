@@ -3,18 +3,57 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from storage.dataset import SyntheticImages
 
 
+def local_order(shards: Int64[Tensor, " images"], at_once: int, generator: torch.Generator) -> Int64[Tensor, " images"]:
+    """A random order of images, such that every shard is needed once, and then for a while.
+
+    Shards are shuffled and taken some at a time; within these, images are shuffled. If all are taken at once, any order
+    is as likely as any other.
+
+    Args:
+        shards: Which shard each image is in.
+        at_once: Shards that are taken together.
+        generator: CPU generator.
+    """
+    order = torch.randperm(len(shards), generator=generator)
+    count = int(shards.max()) + 1
+    if at_once >= count:
+        return order
+    group = torch.randperm(count, generator=generator)[shards] // at_once
+    return order[group[order].argsort(stable=True)]
+
+
+class ChosenCanvases:
+    """The canvases of some images, read when they are asked for, through the dataset's cache; threads may share it.
+
+    Args:
+        images: The dataset.
+        indices: Which of its images, in which order.
+
+    Attributes:
+        shape: (images, channels, height, width).
+    """
+
+    def __init__(self, images: SyntheticImages, indices: Int64[Tensor, " images"]) -> None:
+        self._cache = images.cache
+        self._indices = indices
+        self.shape = (len(indices), *images.store.layout.canvas)
+
+    def __getitem__(self, positions: Int64[Tensor, " batch"]) -> UInt8[Tensor, "batch channels height width"]:
+        """The canvases at some positions among the chosen."""
+        return self._cache.gather(self._indices[positions])["canvas"]
+
+
 class ShardShuffle(Sampler[Int64[Tensor, " batch"]]):
     """Batches of indices in random order, such that every shard is read about once per epoch.
 
-    Shards are shuffled and taken as many at a time as the cache holds; within these, images are shuffled. If the cache
-    holds the whole dataset, this is a uniformly random order.
+    The order is `local_order` of as many shards at a time as the cache holds.
 
     Args:
         images: The dataset.
@@ -33,13 +72,8 @@ class ShardShuffle(Sampler[Int64[Tensor, " batch"]]):
 
     def __iter__(self) -> Iterator[Int64[Tensor, " batch"]]:
         """One epoch."""
-        rows = self.images.store.layout.batch_size
-        shards = torch.randperm(len(self.images) // rows, generator=self.generator)
-        order = []
-        for held in shards.split(self.images.cache.slots):
-            indices = (held[:, None] * rows + torch.arange(rows)).flatten()
-            order.append(indices[torch.randperm(len(indices), generator=self.generator)])
-        yield from torch.cat(order).split(self.batch_size)
+        shards = torch.arange(len(self.images)) // self.images.store.layout.batch_size
+        yield from local_order(shards, self.images.cache.slots, self.generator).split(self.batch_size)
 
 
 def shuffled_loader(images: SyntheticImages, batch_size: int, generator: torch.Generator) -> DataLoader:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -13,15 +14,13 @@ from nas_core.reporting.records import RunRecords
 from nas_core.reporting.summary import comparison, label_rows, summary_lines
 from nas_core.reporting.wording import duration
 from nas_core.seeding import generator
-from nas_core.teachers import Teacher
-from nas_core.training.batches import SyntheticBatches
 from storage.dataset import SyntheticImages
 from storage.errors import StorageError
 from storage.files import digest_of_file, read_json, write_bytes, write_json
 from storage.manifests import Manifest, read_manifest
 from tasks.artifacts import show_link, show_text
 from tasks.baselines import requested
-from tasks.data import first_images, shown_classes
+from tasks.data import batches, first_images, open_images, shown_classes
 from tasks.run import Run, accuracy_table, versions
 from tasks.search import grid_points
 from tasks.stage import Product, piece_name, stage
@@ -191,7 +190,7 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
     """
     found, table = read_json(run.layout.search), accuracy_table(run.config)
     space, teacher = run.space(), run.teacher()
-    images = SyntheticImages(run.layout.dataset)
+    images = open_images(run)
     shown = shown_classes(images)
     return RunRecords(
         results=results,
@@ -200,7 +199,7 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
         shown_classes=shown,
         image_grid=first_images(images, shown),
         image_counts=_image_counts(images),
-        target_prediction=_target_prediction(images, teacher, run.config.seed),
+        target_prediction=_target_prediction(run, images),
         class_affinity=_class_affinity(images),
         synthesis_history=_synthesis_history(run),
         learning_history=[
@@ -233,10 +232,10 @@ def _image_counts(images: SyntheticImages) -> Int64[Tensor, "rounds classes"]:
     return cells.bincount(minlength=rounds * classes).reshape(rounds, classes)
 
 
-def _target_prediction(images: SyntheticImages, teacher: Teacher, seed: int) -> Float[Tensor, "classes classes"]:
+def _target_prediction(run: Run, images: SyntheticImages) -> Float[Tensor, "classes classes"]:
     """Mean prediction of the teacher on fresh windows per target class; NaN for classes without images."""
-    batches = SyntheticBatches(images.canvases, teacher, batch_size=256)
-    predictions = batches.fresh_predictions(generator(seed, "report.windows")).cpu()
+    all_of_them = batches(run, images, torch.arange(len(images)), batch_size=256)
+    predictions = all_of_them.fresh_predictions(generator(run.config.seed, "report.windows")).cpu()
     return class_affinity(images.targets, predictions)
 
 

@@ -10,11 +10,11 @@ from nas_core.reporting.summary import quality_rows
 from nas_core.seeding import generator
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.labels import chosen_classes, label_changes, one_hot, shard_classes
-from storage.dataset import DatasetLayout, SyntheticImages, SyntheticStore
+from storage.dataset import DatasetLayout, SyntheticStore
 from storage.files import digest_of, digest_of_json, write_bytes, write_json
 from storage.manifests import Manifest
 from tasks.artifacts import show_pictures, show_table, task_progress
-from tasks.data import first_images, shown_classes
+from tasks.data import first_images, open_images, shown_classes
 from tasks.run import Run
 from tasks.stage import Product, round_figure, stage, stage_checkpoint
 
@@ -137,11 +137,11 @@ def _classes(run: Run, shard: int) -> torch.Tensor:
 
 def _quality(run: Run) -> DatasetQuality:
     """The measures of the dataset, on a random sample of a large one; also shown in Prefect."""
-    images = SyntheticImages(run.layout.dataset)
+    images = open_images(run)
     draws = generator(run.config.seed, "quality")
     sample = torch.randperm(len(images), generator=draws)[:JUDGED_IMAGES]
     quality = dataset_quality(
-        images.canvases[sample], images.targets[sample], run.teacher(), draws, verifier=run.verifier()
+        images[sample]["canvas"], images.targets[sample], run.teacher(), draws, verifier=run.verifier()
     )
     show_table(
         run.artifact("quality"),

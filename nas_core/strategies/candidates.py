@@ -4,7 +4,7 @@ Under a budget of another cost than multiply-accumulates they have that too, by 
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ Candidate = dict[str, Any]
 
 
 @torch.no_grad()
-def negative_loss(forward: Callable[[Tensor], Tensor], batches: Sequence[Batch], objective: Objective) -> float:
+def negative_loss(forward: Callable[[Tensor], Tensor], batches: Iterable[Batch], objective: Objective) -> float:
     """The score of a network: minus its mean loss, each image counting the same.
 
     Args:
@@ -27,8 +27,11 @@ def negative_loss(forward: Callable[[Tensor], Tensor], batches: Sequence[Batch],
         batches: What it is rated on.
         objective: The loss, a mean over a batch.
     """
-    losses = [objective(forward(batch.images), batch.teacher_logits) * len(batch.images) for batch in batches]
-    return -float(torch.stack(losses).sum()) / sum(len(batch.images) for batch in batches)
+    losses, images = [], 0
+    for batch in batches:
+        losses.append(objective(forward(batch.images), batch.teacher_logits) * len(batch.images))
+        images += len(batch.images)
+    return -float(torch.stack(losses).sum()) / images
 
 
 def candidate(

@@ -149,4 +149,4 @@ class SuccessiveHalving(Strategy):
             progress=progress,
         )
         network.eval()
-        return negative_loss(network, list(task.validation.fixed()), task.objective), records
+        return negative_loss(network, task.validation.fixed(), task.objective), records

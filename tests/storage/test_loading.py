@@ -1,5 +1,6 @@
 """Shuffled reading through a bounded cache: every image once per epoch, every shard read about once."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from storage.cache import ShardCache
 from storage.dataset import DatasetLayout, SyntheticImages, SyntheticStore
 from storage.errors import StorageError
-from storage.loading import ShardShuffle, shuffled_loader
+from storage.loading import ChosenCanvases, ShardShuffle, local_order, shuffled_loader
 
 LAYOUT = DatasetLayout(rounds=2, shards=5, batch_size=4, canvas=(1, 3, 3), num_classes=2)
 SHARD_BYTES = 4 * (9 + 8 + 8 + 4 + 4)
@@ -115,3 +116,46 @@ def test_damage_is_noticed_when_the_shard_is_read(dataset: Path, tmp_path: Path)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(StorageError, match="is damaged"):
         list(shuffled_loader(SyntheticImages(copy), 7, draws()))
+
+
+def test_chosen_canvases_are_those_of_the_whole(dataset: Path):
+    """Of two shards in memory at a time, through a cache that holds nothing else."""
+    images = SyntheticImages(dataset, 2 * 4 * 9, arrays=("canvases",))
+    indices = torch.randperm(40, generator=draws())[:30]
+    chosen = ChosenCanvases(images, indices)
+    assert chosen.shape == (30, 1, 3, 3)
+    positions = torch.tensor([29, 0, 7, 7])
+    assert torch.equal(chosen[positions], images.canvases[indices[positions]])
+    assert images.cache.slots == 2
+    assert list(images[3]) == ["canvas"]
+
+
+@given(st.integers(1, 12), st.integers(1, 60))
+def test_a_local_order_has_every_image_once_and_needs_every_shard_once(at_once: int, count: int):
+    """In groups of shards: no group comes back once the next one has begun."""
+    shards = torch.randint(10, (count,), generator=draws())
+    order = local_order(shards, at_once, draws())
+    assert sorted(order.tolist()) == list(range(count))
+    groups = torch.randperm(int(shards.max()) + 1, generator=again(count))[shards] // at_once
+    assert at_once > int(shards.max()) or (groups[order].diff() >= 0).all()
+
+
+def again(drawn: int) -> torch.Generator:
+    """The generator of `draws` after an order of so many was drawn."""
+    used = draws()
+    torch.randperm(drawn, generator=used)
+    return used
+
+
+def test_taken_all_at_once_shards_do_not_matter():
+    shards = torch.arange(12) // 4
+    assert torch.equal(local_order(shards, 3, draws()), torch.randperm(12, generator=draws()))
+    assert not torch.equal(local_order(shards, 2, draws()), torch.randperm(12, generator=draws()))
+
+
+def test_a_dataset_with_shards_in_memory_can_be_given_to_another_process(dataset: Path):
+    """Which reads for itself."""
+    images = SyntheticImages(dataset)
+    images[torch.tensor([3])]
+    there = pickle.loads(pickle.dumps(images))
+    assert numbers(there[torch.tensor([3, 39])]) == [3, 39]

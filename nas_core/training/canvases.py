@@ -56,5 +56,5 @@ def read(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # Whoever takes only the first batches does not wait for the others.
-        thread.shutdown(cancel_futures=True)
+        # Whoever takes only the first batches waits for no others, nor for the one that is being read.
+        thread.shutdown(wait=False, cancel_futures=True)

@@ -76,8 +76,11 @@ def test_only_so_much_is_read_ahead_and_nothing_once_nobody_asks(teacher, stored
     batches = SyntheticBatches(reader, teacher, 2)
     first = list(itertools.islice(batches.epoch(generator(0, "test.epoch")), 2))
     assert len(first) == 2
+    for thread in threading.enumerate():
+        if thread.name in reader.threads:
+            thread.join(timeout=30)
+            assert not thread.is_alive()
     assert len(reader.threads) <= 2 + 3
-    assert not [thread for thread in threading.enumerate() if thread.name in reader.threads]
 
 
 def test_the_teacher_labels_repeated_passes_once(teacher, stored, monkeypatch):

@@ -31,6 +31,9 @@ class SyntheticBatches:
         batch_size: Images per batch, >= 2; a last, smaller batch is left out of shuffled epochs.
         augmentation: How the images of shuffled epochs vary beyond windows and flips; teacher and student see the same.
         order: Draws the order of a shuffled epoch; None: any order is as likely as any other.
+
+    Attributes:
+        images: How many there are.
     """
 
     def __init__(

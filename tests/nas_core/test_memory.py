@@ -7,7 +7,8 @@ import torch
 
 from nas_core import memory
 from nas_core.errors import InputError
-from nas_core.memory import activations, check_memory, shard_bytes, total_memory
+from nas_core.execution import Local, Processes
+from nas_core.memory import activations, canvas_memory, check_memory, near, shard_bytes, total_memory
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.teachers.teacher import Teacher
 
@@ -40,3 +41,23 @@ def test_a_control_group_may_have_less_than_the_machine(monkeypatch, tmp_path: P
     monkeypatch.setattr(memory, "CGROUP_LIMIT", tmp_path / "memory.max")
     found = total_memory(torch.device("cpu"))
     assert found == size if size else found >= whole > 2**27
+
+
+def test_canvases_may_take_a_quarter_of_the_memory_shared_by_the_workers(monkeypatch):
+    monkeypatch.setattr(memory, "total_memory", lambda _: 64 * 2**30)
+    assert canvas_memory(Local()) == 16 * 2**30
+    assert canvas_memory(Processes(workers=4)) == 4 * 2**30
+    assert canvas_memory(Processes(workers=4, canvas_memory_gib=1.5)) == 3 * 2**29
+
+
+def test_canvases_stay_where_they_are_without_a_device():
+    canvases = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    assert near(canvases, torch.device("cpu")) is canvases
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_small_canvases_go_to_the_device_and_large_ones_do_not(monkeypatch):
+    canvases = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    assert near(canvases, torch.device("cuda")).is_cuda
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (8 * 95, 8 * 95))
+    assert near(canvases, torch.device("cuda")) is canvases

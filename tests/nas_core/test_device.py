@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint
+from nas_core.memory import near
 from nas_core.ops.initialisation import initialise
 from nas_core.seeding import generator
 from nas_core.synthesis.build import build_engine
@@ -17,7 +18,8 @@ from nas_core.synthesis.pixels import PixelSpec, PixelStage
 from nas_core.synthesis.shard import ShardImages
 from nas_core.teachers.networks import resnet20
 from nas_core.teachers.teacher import Teacher
-from nas_core.training.batches import SyntheticBatches
+from nas_core.training.augmentation import Augmentation
+from nas_core.training.batches import Batch, SyntheticBatches
 from nas_core.training.retraining import retrain
 from nas_core.training.styles import RetrainConfig
 
@@ -110,6 +112,30 @@ def test_retraining_gives_the_same_weights(device):
 
     first, second = weights(), weights()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(crop_scale=0.3, cutout=9)])
+def test_canvases_in_the_devices_memory_give_the_same_batches(device, augmentation):
+    canvases = torch.randint(256, (40, 3, 36, 38), generator=generator(0, "toy.canvases")).to(torch.uint8)
+
+    def passes(where: Tensor) -> list[Batch]:
+        data = SyntheticBatches(where, teacher_on(device), 16, augmentation)
+        return [*data.epoch(generator(0, "toy.epoch")), *data.fixed(), *data.fresh(generator(0, "toy.fresh"))]
+
+    here, there = passes(canvases), passes(canvases.to(device))
+    assert len(here) == len(there) == 2 + 3 + 3
+    for one, other in zip(here, there, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.teacher_logits, other.teacher_logits)
+
+
+def test_small_canvases_go_to_the_device_and_large_ones_do_not(device, monkeypatch):
+    if device.type != "cuda":
+        pytest.skip("other devices have no memory of their own, or do not tell how much")
+    canvases = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    assert near(canvases, device).is_cuda
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (8 * 95, 8 * 95))
+    assert near(canvases, device) is canvases
 
 
 def test_no_step_waits_for_the_device(device):

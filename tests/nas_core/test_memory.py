@@ -53,11 +53,3 @@ def test_canvases_may_take_a_quarter_of_the_memory_shared_by_the_workers(monkeyp
 def test_canvases_stay_where_they_are_without_a_device():
     canvases = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     assert near(canvases, torch.device("cpu")) is canvases
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_small_canvases_go_to_the_device_and_large_ones_do_not(monkeypatch):
-    canvases = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    assert near(canvases, torch.device("cuda")).is_cuda
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (8 * 95, 8 * 95))
-    assert near(canvases, torch.device("cuda")) is canvases

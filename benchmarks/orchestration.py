@@ -3,12 +3,12 @@
     taskset -c 1 python -m benchmarks.orchestration --sizes 100
     taskset -c 1 python -m benchmarks.orchestration --sizes 100 1000 10000
 
-One round of N shards of two canvases and one step each, one after the other in the flow's own process, against a
-server of its own with SQLite. Then one shard's manifest is deleted and the run is done again: the time to resume, from
-Prefect's "Beginning flow run" to its "Finished". Per shard-round: the wall time of the first run, and what processor
-time the flow's process and the server took, as the difference between the two runs, so that starting up is not counted;
-the small step and the storage are. Memory is the peak of the resident set, of the flow's process and of the largest of
-the server's.
+One round of N shards of two canvases and one step each, one after the other, against a server of its own with SQLite.
+Then one shard's manifest is deleted and the run is done again. Per shard-round: the wall time of the first run, from
+Prefect's "Beginning flow run" to its "Finished", and what processor time the flow (with its workers, if `--execution`
+has any) and the server took, as the difference between the two runs, so that starting up is not counted; the small step
+and the storage are. Resuming: the wall time of the same stretch, and of the whole command. Memory is the peak of the
+resident set, of the flow's process and of the largest of the server's.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,9 +35,13 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Attempt:
-    """One flow run: wall time, processor time of its process and of the server, in seconds; peak memory in bytes."""
+    """One flow run: wall time, that of the whole command, processor time of its process and of the server, in seconds.
+
+    Memory is the peak of the flow's process, in bytes.
+    """
 
     wall: float
+    command: float
     flow: float
     server: float
     memory: int
@@ -46,49 +51,56 @@ def main() -> None:
     """Measure each size and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[100])
-    parser.add_argument("--most-tasks", type=int, default=2000, help="execution.most_tasks")
+    parser.add_argument("--execution", default="{name: local}", help="as in a config")
     parser.add_argument("--port", type=int, default=4281, help="of the Prefect server that is started for this")
     options = parser.parse_args()
     api = f"http://127.0.0.1:{options.port}/api"
     print(
-        "| shard-rounds | wall, each | flow's processor, each | server's, each | resume, one missing | flow | server |"
+        "| shard-rounds | wall, each | flow's processor, each | server's, each | resume, one missing | whole command "
+        "| flow | server |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     for size in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
             os.environ |= {"PREFECT_HOME": f"{folder}/prefect", "PREFECT_API_URL": api}
             with background("server", "start", "--port", str(options.port)) as server:
                 wait_for(api)
-                print(measure(size, options.most_tasks, Path(folder) / "run", server.pid), flush=True)
+                print(measure(size, options.execution, Path(folder) / "run", server.pid), flush=True)
 
 
-def measure(size: int, most_tasks: int, directory: Path, server: int) -> str:
+def measure(size: int, execution: str, directory: Path, server: int) -> str:
     """A row of the table for one number of shard-rounds."""
-    made = attempt(size, most_tasks, directory, server)
+    made = attempt(size, execution, directory, server)
     manifests = sorted((directory / "manifests").glob("synthesis-*.json"))
     assert len(manifests) == size
     manifests[size // 2].unlink()
-    resumed = attempt(size, most_tasks, directory, server)
+    resumed = attempt(size, execution, directory, server)
     seconds = (made.wall / size, (made.flow - resumed.flow) / size, (made.server - resumed.server) / size)
-    figures = [f"{size:,}", *(f"{value:.3f} s" for value in seconds), f"{resumed.wall:.1f} s"]
+    figures = [
+        f"{size:,}",
+        *(f"{value:.3f} s" for value in seconds),
+        f"{resumed.wall:.1f} s",
+        f"{resumed.command:.1f} s",
+    ]
     memory = (made.memory, max(peak_memory(pid) for pid in family(server)))
     return f"| {' | '.join([*figures, *(f'{count / 2**20:.0f} MiB' for count in memory)])} |"
 
 
-def attempt(size: int, most_tasks: int, directory: Path, server: int) -> Attempt:
+def attempt(size: int, execution: str, directory: Path, server: int) -> Attempt:
     """Make the shards that are missing, with the command."""
-    chosen = (*SETTINGS, f"synthesis.shards={size}", f"execution.most_tasks={most_tasks}", "execution.name=local")
+    chosen = (*SETTINGS, f"synthesis.shards={size}", f"execution={execution}")
     settings = [word for setting in chosen for word in ("--set", setting)]
     command = [sys.executable, "-m", "flows.cli", "run", "configs/digits.yaml", "--run-dir", str(directory)]
-    before = processor_time(server)
+    before, started = processor_time(server), time.monotonic()
     process = subprocess.Popen([*command, "--until", "synthesis", *settings], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
+    command_time = time.monotonic() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
     moments = [datetime.fromisoformat(time) for time, _ in MOMENT.findall((directory / "dfnas.log").read_text())]
     wall = (moments[-1] - moments[-2]).total_seconds()
     flow = usage.ru_utime + usage.ru_stime
-    return Attempt(wall, flow, processor_time(server) - before, 1024 * usage.ru_maxrss)
+    return Attempt(wall, command_time, flow, processor_time(server) - before, 1024 * usage.ru_maxrss)
 
 
 def processor_time(pid: int) -> float:

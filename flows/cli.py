@@ -93,10 +93,16 @@ def repair(
     layout = layout_of(directory)
     parsed = read_config(layout.config)
     from flows.pipeline import Goal
-    from tasks.run import last_execution
+    from storage.files import refuse_outside_links
+    from tasks.progress import progress_bar
+    from tasks.run import last_execution, locked
+    from tasks.verification import forget_damaged
 
     parsed = parsed.model_copy(update={"execution": last_execution(layout)})
     reached = [goal for goal in Goal if layout.manifest(goal).exists()]
+    refuse_outside_links(layout.root)
+    with locked(layout.root):
+        forget_damaged(layout, progress_bar("verify"))
     run_pipeline(parsed, str(directory), reached[-1] if reached else Goal.SYNTHESIS, verbose=verbose)
 
 

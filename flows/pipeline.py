@@ -14,12 +14,12 @@ from tasks.finetune import finetune_student
 from tasks.latency import keep_latency_table, measure_latency
 from tasks.report import write_report
 from tasks.retrain import retrain_architecture
-from tasks.run import locked, open_run
+from tasks.run import open_run, working_in
 from tasks.search import search_architecture, search_points
 from tasks.shards import synthesize_shards
 from tasks.stopping import saving_on_termination
 from tasks.synthesis import commit_dataset, initialise_noise, learn_engine
-from tasks.verification import verify
+from tasks.verification import forget_missing
 
 
 class Goal(StrEnum):
@@ -57,8 +57,8 @@ def dfnas(
         The figures of the last stage; of the whole pipeline, the content of `results.json`.
     """
     run = open_run(config, run_dir)
-    with locked(run), saving_on_termination():
-        verify(run)
+    with working_in(run), saving_on_termination():
+        forget_missing(run)
 
         first = initialise_noise.submit(run)
         if config.synthesis.engine.learns:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from prefect.context import FlowRunContext
-from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
@@ -46,12 +45,21 @@ def placing(execution: Execution, log: Path) -> Iterator[TaskRunner[Any]]:
         log: File for the log of its processes.
     """
     with ExitStack() as stack:
-        if PREFECT_API_URL.value() is None and (server := SubprocessASGIServer()).running:
+        if PREFECT_API_URL.value() is None:
             # Workers talk to the server of this process, and start none of their own.
-            stack.enter_context(temporary_settings({PREFECT_API_URL: server.api_url}))
+            stack.enter_context(temporary_settings({PREFECT_API_URL: _embedded_server()}))
         runner = _runner(execution, log, stack)
         stack.enter_context(saving_on_termination())
         yield runner
+
+
+def _embedded_server() -> str | None:
+    """Address of the server that Prefect has started for this process; None if it has started none."""
+    # A server's packages are no small import, and of no use to a flow whose server is elsewhere.
+    from prefect.server.api.server import SubprocessASGIServer
+
+    server = SubprocessASGIServer()
+    return server.api_url if server.running else None
 
 
 def _runner(execution: Execution, log: Path, stack: ExitStack) -> TaskRunner[Any]:

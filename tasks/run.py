@@ -171,7 +171,7 @@ def open_run(config: RunConfig, directory: str | None = None) -> Run:
         config=digest_of_json(values), teacher=run.fingerprint, seed=config.seed, versions=versions()
     )
     ours = ours.model_copy(update={"execution": config.execution.model_dump(mode="json")})
-    with locked(run):
+    with locked(layout.root):
         if config_digest(layout.config) != ours.config:
             write_bytes(layout.config, yaml.safe_dump(values, sort_keys=False).encode())
         if known != ours:
@@ -180,17 +180,27 @@ def open_run(config: RunConfig, directory: str | None = None) -> Run:
 
 
 @contextmanager
-def locked(run: Run) -> Iterator[None]:
+def working_in(run: Run) -> Iterator[None]:
     """Be the only process that works in the run's directory, and clear what killed ones left half-written.
 
     Raises:
         InputError: If another process works there, or it cannot be written.
     """
-    root = run.layout.root
+    with locked(run.layout.root):
+        remove_leftovers(run.layout.root)
+        yield
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Be the only process that writes into a run directory.
+
+    Raises:
+        InputError: If another process works there, or it cannot be written.
+    """
     with ExitStack() as held:
         try:
             held.enter_context(exclusive(root))
-            remove_leftovers(root)
         except InUseError as error:
             raise InputError(str(error)) from error
         except OSError as error:

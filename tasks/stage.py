@@ -8,7 +8,7 @@ truth: a manifest with the same key whose files are sound means done. Prefect's 
 
 import errno
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from storage.files import digest_of_json
 from storage.manifests import Manifest, digests_of_files, read_manifest
 from tasks.run import Run
 from tasks.stopping import STOP, raise_if_stopped
+from tasks.verification import check_sources, forgetting_damage
 
 LASTING_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.ENOTDIR,
@@ -163,6 +164,9 @@ class Stage:
             run: The run.
             upstream: Manifests of what it is made from.
             position: Which piece it is.
+
+        Raises:
+            StorageError: If that is damaged, which then counts as not done.
         """
         raise_if_stopped()
         logger = get_run_logger()
@@ -173,7 +177,9 @@ class Stage:
             return existing
         logger.info("%s starts", piece)
         started = time.monotonic()
-        product = self.work(run, piece, key, *upstream, **position)
+        with forgetting_damage(run.layout):
+            check_sources(run.layout, _flattened(upstream))
+            product = self.work(run, piece, key, *upstream, **position)
         seconds = time.monotonic() - started
         root = run.layout.root
         files = digests_of_files(root, list(product.files))
@@ -211,6 +217,11 @@ def stage_checkpoint(run: Run, piece: str, key: str) -> Checkpoint:
         raise_if_stopped()
 
     return Checkpoint(load_checkpoint(path, key), save, urgent=STOP.is_set)
+
+
+def _flattened(upstream: list[Any]) -> Iterator[Manifest]:
+    for source in upstream:
+        yield from source if isinstance(source, list) else [source]
 
 
 def _part(settings: Any, section: str) -> Any:

@@ -11,8 +11,9 @@ from nas_core.seeding import generator
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.labels import chosen_classes, label_changes, one_hot, shard_classes
 from storage.dataset import DatasetLayout, SyntheticImages, SyntheticStore
+from storage.errors import StorageError
 from storage.files import digest_of, digest_of_json, write_bytes, write_json
-from storage.manifests import Manifest
+from storage.manifests import Manifest, read_manifest
 from tasks.artifacts import show_pictures, show_table, task_progress
 from tasks.data import first_images, shown_classes
 from tasks.run import Run
@@ -75,7 +76,7 @@ def synthesize(run: Run, piece: str, key: str, _previous: Manifest, *, round: in
         temperature = config.labels.temperature
         if config.labels.start == "canvas":
             start = torch.from_numpy(store.read(round - 1, shard, "canvases"))
-    learned = safetensors.torch.load_file(run.layout.learned) if config.engine.learns else {}
+    learned = _learned(run) if config.engine.learns else {}
     with limited_threads(run.config.execution.shard_threads()):
         images = build_engine(teacher, config, learned).make(
             targets,
@@ -108,8 +109,10 @@ def commit_dataset(run: Run, piece: str, _key: str, shard_rounds: list[Manifest]
     progress = task_progress("dataset")
     positions = [(r, s) for r in range(layout.rounds) for s in range(layout.shards)]
     digests = []
-    for done, (round_, shard) in enumerate(positions, start=1):
+    for done, ((round_, shard), made) in enumerate(zip(positions, shard_rounds, strict=True), start=1):
         digests.append(store.digest(round_, shard))
+        if digests[-1] != made.digest:
+            raise StorageError(f"round {round_} shard {shard} holds other images than were made")
         progress(done, len(positions), {})
     digest = digest_of_json(digests)
     store.annotate(
@@ -126,6 +129,15 @@ def commit_dataset(run: Run, piece: str, _key: str, shard_rounds: list[Manifest]
     write_json(records, {**quality.figures(), "batch_norm_distances": quality.batch_norm_distances})
     figures = {"images": layout.images, "rounds": layout.rounds, "teacher_top1": round_figure(quality.teacher_top1)}
     return Product(digest=digest, files=[records], figures=figures)
+
+
+def _learned(run: Run) -> dict[str, torch.Tensor]:
+    """What the engine has learned; its file has no checksum of its own."""
+    content = run.layout.learned.read_bytes()
+    made = read_manifest(run.layout.manifest("learn"))
+    if made is None or digest_of(content) != made.digest:
+        raise StorageError(f"{run.layout.learned} is damaged")
+    return safetensors.torch.load(content)
 
 
 def _classes(run: Run, shard: int) -> torch.Tensor:

@@ -13,13 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torchvision
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2 import functional as transforms
 
 from nas_core.errors import InputError
 from nas_core.registry import Registry, Spec
@@ -91,6 +88,8 @@ def fit(
         resize: Length of the shorter side before the central crop, in pixels, at least the input's longer side;
             None: the smallest size that covers the input, so that an image of the right size is left alone.
     """
+    from torchvision.transforms.v2 import functional as transforms
+
     channels, *size = input_shape
     if image.shape[0] != channels:
         image = _gray(image) if channels == 1 else transforms.grayscale_to_rgb(image)
@@ -141,6 +140,8 @@ def folder_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledI
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
         raise InputError(f"{path} has no sub-folders; put the images into one sub-folder per class")
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
     files: list[Path] = []
     labels: list[int] = []
     for folder, label in zip(folders, _class_indices(path, [f.name for f in folders], teacher), strict=True):
@@ -180,9 +181,11 @@ def _class_indices(path: Path, folders: Sequence[str], teacher: Teacher) -> list
 
 def _decode(file: Path, channels: int) -> Pixels:
     """An image file as gray or RGB bytes."""
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
     try:
         with Image.open(file) as image:
-            return transforms.pil_to_tensor(image.convert("L" if channels == 1 else "RGB"))
+            return pil_to_tensor(image.convert("L" if channels == 1 else "RGB"))
     except OSError as error:
         raise InputError(f"{file} cannot be read as an image; repair or remove it") from error
 
@@ -269,8 +272,11 @@ def torchvision_images(
     dataset: str, root: Path, split: str, download: bool, resize: int | None, teacher: Teacher
 ) -> LabelledImages:
     """A data set of torchvision; its class order must be the teacher's."""
+    from torchvision import datasets
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
     root = root.expanduser()
-    kind = getattr(torchvision.datasets, dataset)
+    kind = getattr(datasets, dataset)
     try:
         images = kind(root, train=split == "train", download=download)
     except RuntimeError as error:
@@ -287,7 +293,7 @@ def torchvision_images(
     return LabelledImages(
         f"torchvision {dataset}, {split} split",
         torch.as_tensor(images.targets),
-        lambda i: transforms.pil_to_tensor(images[i][0]),
+        lambda i: pil_to_tensor(images[i][0]),
         teacher,
         resize,
     )

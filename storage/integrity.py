@@ -7,7 +7,6 @@ from pathlib import Path
 
 import yaml
 
-from storage.dataset import METADATA, SyntheticStore
 from storage.errors import StorageError
 from storage.files import digest_of_file, digest_of_json, files_with_content
 from storage.layout import RunLayout
@@ -130,6 +129,8 @@ def _read_manifests(layout: RunLayout) -> tuple[dict[str, dict[str, str]], Broke
 
 def _judge_dataset(layout: RunLayout, expected: Mapping[str, object], broken: Broken) -> None:
     """Add the dataset's own metadata to what is broken, if they are."""
+    from storage.dataset import METADATA, SyntheticStore  # Zarr and PyTorch, which nothing else here needs.
+
     try:
         SyntheticStore.open(layout.dataset)
     except StorageError:

@@ -17,7 +17,7 @@ from nas_core.reporting.wording import byte_size, duration
 from nas_core.teachers import teachers
 from nas_core.teachers.torchvision_source import one_of
 from nas_core.teachers.weights import read_state_dict
-from tasks.run import build_space, load_teacher, preflight
+from tasks.building import build_space, load_teacher, preflight
 
 
 def proposed_config(teacher: str, weights: str | None, more: dict[str, Any], device: str = "auto") -> RunConfig:

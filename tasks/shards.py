@@ -15,8 +15,8 @@ from tasks.execution import placing
 from tasks.run import Run
 from tasks.shard_table import ShardTable, WaitingError
 from tasks.stage import RETRIES, piece_name
+from tasks.stages import synthesize
 from tasks.stopping import StoppedError
-from tasks.synthesis import synthesize
 
 Outcomes = Mapping[str, Manifest | Exception]
 """What became of each shard-round, by the name of its piece."""

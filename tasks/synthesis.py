@@ -17,12 +17,11 @@ from storage.manifests import Manifest, read_manifest
 from tasks.artifacts import show_pictures, show_table, task_progress
 from tasks.data import first_images, shown_classes
 from tasks.run import Run
-from tasks.stage import Product, round_figure, stage, stage_checkpoint
+from tasks.stage import Product, round_figure, stage_checkpoint
 
 JUDGED_IMAGES = 1024
 
 
-@stage("noise", version=1, sections=("synthesis",))
 def initialise_noise(run: Run, _piece: str, _key: str) -> Product:
     """Lay out the dataset and give every canvas its class and every shard-round its noise.
 
@@ -42,7 +41,6 @@ def initialise_noise(run: Run, _piece: str, _key: str) -> Product:
     )
 
 
-@stage("learn", version=1, sections=("synthesis",))
 def learn_engine(run: Run, piece: str, key: str, _noise: Manifest) -> Product:
     """Learn once what all shards start from, such as the generator that each of them adapts."""
     config, teacher = run.config.synthesis, run.teacher()
@@ -62,7 +60,6 @@ def learn_engine(run: Run, piece: str, key: str, _noise: Manifest) -> Product:
     return Product(digest=digest_of(content), files=[run.layout.learned, records], figures=figures)
 
 
-@stage("synthesis", version=4, sections=("synthesis",))
 def synthesize(run: Run, piece: str, key: str, _previous: Manifest, *, round: int, shard: int) -> Product:  # noqa: A002
     """Make one batch of images: from noise towards one-hot targets, or the labels of the round before.
 
@@ -101,7 +98,6 @@ def synthesize(run: Run, piece: str, key: str, _previous: Manifest, *, round: in
     )
 
 
-@stage("dataset", version=3, sections=("evaluation.verifier",))
 def commit_dataset(run: Run, piece: str, _key: str, shard_rounds: list[Manifest]) -> Product:
     """Read every shard-round back, judge the images, and record in the dataset where they come from."""
     store = SyntheticStore.open(run.layout.dataset)

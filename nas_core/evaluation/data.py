@@ -9,17 +9,16 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 
 from nas_core.errors import InputError
-from nas_core.registry import Registry, Spec
+from nas_core.settings.data import FolderSpec, NpzSpec, TorchvisionSpec, data_sources
 from nas_core.teachers.teacher import Teacher
 
 Pixels = UInt8[Tensor, "channels height width"]
@@ -105,29 +104,6 @@ def _gray(image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "1 height wid
     return torch.einsum("chw,c->hw", image.float(), weights).round().to(torch.uint8).unsqueeze(0)
 
 
-data_sources: Registry[LabelledImages] = Registry("data source")
-
-
-class _ImageSpec(Spec):
-    """What every source shares."""
-
-    resize: int | None = Field(
-        default=None,
-        ge=1,
-        description="shorter side in pixels before the central crop to the teacher's input (256 is usual for 224); "
-        "none: just large enough to crop",
-    )
-
-
-class FolderSpec(_ImageSpec):
-    """Image files in one sub-folder per class."""
-
-    name: Literal["folder"] = "folder"
-    path: Path = Field(
-        description="folder with one sub-folder per class, named like the teacher's classes or else in their order"
-    )
-
-
 @data_sources.register(FolderSpec)
 def folder_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledImages:
     """Image files in one sub-folder per class; sub-folders are matched by name, else by alphabetical order."""
@@ -190,16 +166,6 @@ def _decode(file: Path, channels: int) -> Pixels:
         raise InputError(f"{file} cannot be read as an image; repair or remove it") from error
 
 
-class NpzSpec(_ImageSpec):
-    """NumPy arrays `images` and `labels` in one .npz file."""
-
-    name: Literal["npz"] = "npz"
-    path: Path = Field(
-        description=".npz file with `images`, uint8 of shape [N, H, W], [N, H, W, C] or [N, C, H, W], "
-        "and `labels`, integers of shape [N]"
-    )
-
-
 @data_sources.register(NpzSpec)
 def npz_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledImages:
     """Arrays of one .npz file; axis 1 holds the channels if its length is 1, 3 or the teacher's, else the last does."""
@@ -253,18 +219,6 @@ def _channel_axis(path: Path, shape: tuple[int, ...], channels: int) -> int | No
         f"`images` in {path} has shape {list(shape)}, which does not fit a teacher of {channels} channels; store "
         "[N, H, W], [N, H, W, C] or [N, C, H, W]"
     )
-
-
-class TorchvisionSpec(_ImageSpec):
-    """A data set of torchvision."""
-
-    name: Literal["torchvision"] = "torchvision"
-    dataset: Literal["CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST"] = Field(
-        description="class in torchvision.datasets; export others to npz or to a folder"
-    )
-    root: Path = Field(description="folder that holds the data set's files as torchvision lays them out")
-    split: Literal["test", "train"] = Field(default="test", description="which part to judge on")
-    download: bool = Field(default=False, description="fetch the files into `root` if they are not there")
 
 
 @data_sources.register(TorchvisionSpec)

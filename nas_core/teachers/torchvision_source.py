@@ -7,27 +7,15 @@ package that use it.
 import difflib
 import pickle
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from nas_core.errors import InputError
-from nas_core.registry import Spec
-from nas_core.teachers.teacher import Teacher, checked, teachers
-
-
-class TorchvisionSpec(Spec):
-    """A torchvision classifier; its weights are downloaded once into torch hub's cache."""
-
-    name: Literal["torchvision"] = "torchvision"
-    network: str = Field(description="name of the torchvision classification model, such as resnet18")
-    weights: str = Field(default="DEFAULT", description="name of its pretrained weights, such as IMAGENET1K_V1")
-    flip_invariant: bool = Field(
-        default=True, description="whether a horizontally mirrored image keeps its class (not so for digits or text)"
-    )
+from nas_core.settings.teachers import TorchvisionSpec, teachers
+from nas_core.teachers.teacher import Teacher, checked
 
 
 @teachers.register(TorchvisionSpec)

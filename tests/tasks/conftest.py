@@ -10,16 +10,23 @@ from prefect.logging import disable_run_logger
 
 from flows.config_file import read_config
 from storage.manifests import Manifest
-from tasks.baselines import requested
-from tasks.evaluation import evaluate_student
-from tasks.finetune import finetune_student
-from tasks.latency import keep_latency_table, measure_latency
-from tasks.report import write_report
-from tasks.retrain import retrain_architecture
+from tasks.grid import grid_points
 from tasks.run import Run, open_run, working_in
-from tasks.search import grid_points, search_architecture, search_point
 from tasks.stage import Stage
-from tasks.synthesis import commit_dataset, initialise_noise, synthesize
+from tasks.stages import (
+    commit_dataset,
+    evaluate_student,
+    finetune_student,
+    initialise_noise,
+    keep_latency_table,
+    measure_latency,
+    requested,
+    retrain_architecture,
+    search_architecture,
+    search_point,
+    synthesize,
+    write_report,
+)
 from tasks.verification import forget_missing
 
 PROJECT = Path(__file__).parents[2]

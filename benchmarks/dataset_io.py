@@ -29,7 +29,7 @@ from nas_core.seeding import generator
 from storage.dataset import ITEMS, DatasetLayout, SyntheticImages, SyntheticStore, inner_chunk
 from storage.loading import ShardShuffle, shuffled_loader
 from tasks.run import open_run
-from tasks.synthesis import initialise_noise, synthesize
+from tasks.stages import initialise_noise, synthesize
 
 SIZES = ((1_000, 40), (10_000, 40), (1_000, 256), (100_000, 40))
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}

@@ -31,12 +31,13 @@ from torch import Tensor, nn
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.ops.mixed import Gate, Gates, MixedOperation, indices_of
-from nas_core.precision import Precision, mixed_precision, resolve_precision
+from nas_core.precision import mixed_precision, resolve_precision
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.seeding import generator
+from nas_core.settings.differentiable import DifferentiableSpec
+from nas_core.settings.precision import Precision
 from nas_core.strategies import SearchTask, macs_budget
 from nas_core.strategies.mixture import Mixture
-from nas_core.strategies.parts import DifferentiableSpec
 from nas_core.strategies.sampling import Uniform
 from nas_core.strategies.spos import SinglePath
 from nas_core.teachers.networks import resnet20

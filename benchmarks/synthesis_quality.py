@@ -30,17 +30,15 @@ from nas_core.device import resolve_device
 from nas_core.evaluation.accuracy import top1
 from nas_core.evaluation.dataset_quality import dataset_quality
 from nas_core.seeding import generator
+from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, LossWeights, PixelSpec, PixelStage
+from nas_core.settings.teachers import ReferenceSpec
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.synthesis.engine import SynthesisEngine
-from nas_core.synthesis.generator import GeneratorSpec
-from nas_core.synthesis.labels import LabelCalibration, one_hot, shard_classes
-from nas_core.synthesis.objective import LossWeights
-from nas_core.synthesis.pixels import PixelSpec, PixelStage
+from nas_core.synthesis.labels import one_hot, shard_classes
 from nas_core.synthesis.shard import ShardImages
 from nas_core.teachers import Teacher, teachers
 from nas_core.teachers.networks import resnet20
-from nas_core.teachers.reference import ReferenceSpec
 from nas_core.training.batches import SyntheticBatches
 from nas_core.training.retraining import retrain
 from nas_core.training.styles import RetrainConfig

@@ -38,12 +38,13 @@ from torch import Tensor, nn
 
 from benchmarks.common import add_device, hardware
 from nas_core.device import resolve_device
-from nas_core.precision import Precision, resolve_precision
+from nas_core.precision import resolve_precision
 from nas_core.seeding import generator
+from nas_core.settings.precision import Precision
+from nas_core.settings.synthesis import LabelCalibration, LossWeights, PixelSpec, PixelStage
 from nas_core.synthesis.config import SynthesisConfig
-from nas_core.synthesis.labels import LabelCalibration, one_hot
-from nas_core.synthesis.objective import LossWeights
-from nas_core.synthesis.pixels import PixelSpec, PixelStage, PixelSynthesis
+from nas_core.synthesis.labels import one_hot
+from nas_core.synthesis.pixels import PixelSynthesis
 from nas_core.teachers.networks import resnet20
 from nas_core.teachers.teacher import Teacher
 

@@ -12,9 +12,9 @@ from pydantic.fields import FieldInfo
 from sphinx.application import Sphinx
 
 from nas_core.config import RunConfig
+from nas_core.settings.differentiable import DifferentiableSpec
+from nas_core.settings.presets import OTHERS, TABLE, Preset
 from nas_core.strategies import strategies
-from nas_core.strategies.parts import DifferentiableSpec
-from nas_core.strategies.presets import OTHERS, TABLE, Preset
 
 sys.path.insert(0, str(Path(__file__).parent))
 from generated import api_pages, pair_table, plain_docstring, space_table
@@ -103,7 +103,7 @@ def strategy_tables() -> Iterator[str]:
         yield f"| `{name}` | {' | '.join(cells)} | {_written(others)} |"
     yield "\n| name | |\n|---|---|"
     for name, text in strategies.describe().items():
-        settings = OTHERS[name][3] if name in OTHERS else {}
+        settings = OTHERS[name][2] if name in OTHERS else {}
         if not issubclass(strategies.spec(name), DifferentiableSpec) or name == "differentiable":
             yield f"| `{name}` | {text}{' ' + _written(settings) if settings else ''} |"
 

@@ -93,10 +93,16 @@ def repair(
     layout = layout_of(directory)
     parsed = read_config(layout.config)
     from flows.pipeline import Goal
-    from tasks.run import last_execution
+    from storage.files import refuse_outside_links
+    from tasks.progress import progress_bar
+    from tasks.run import last_execution, locked
+    from tasks.verification import forget_damaged
 
     parsed = parsed.model_copy(update={"execution": last_execution(layout)})
     reached = [goal for goal in Goal if layout.manifest(goal).exists()]
+    refuse_outside_links(layout.root)
+    with locked(layout.root):
+        forget_damaged(layout, progress_bar("verify"))
     run_pipeline(parsed, str(directory), reached[-1] if reached else Goal.SYNTHESIS, verbose=verbose)
 
 
@@ -142,7 +148,7 @@ def export(
 def validate(config: ConfigFile, settings: Settings = None) -> None:
     """Check a config, its teacher and its budget, without running or writing anything."""
     from flows.config_file import read_config
-    from tasks.run import preflight
+    from tasks.building import preflight
 
     parsed = read_config(config, settings or [])
     preflight(parsed)
@@ -171,8 +177,8 @@ def measure_latency_(
 @app.command()
 def status(directory: Directory) -> None:
     """Show what of a run is done."""
-    from tasks.report import progress_table
     from tasks.run import load_run
+    from tasks.status import progress_table
 
     typer.echo(progress_table(load_run(directory)))
 
@@ -180,12 +186,13 @@ def status(directory: Directory) -> None:
 @app.command()
 def report(directory: Directory) -> None:
     """Write report.html and results.json of a finished run anew."""
-    from tasks.report import rewrite_report, summary
+    from tasks.report import rewrite_report
     from tasks.run import load_run
+    from tasks.status import summary
 
     loaded = load_run(directory)
     rewrite_report(loaded)
-    typer.echo(summary(loaded))
+    typer.echo(summary(loaded.layout))
 
 
 @app.command()
@@ -205,11 +212,11 @@ def list_(
     kind: Annotated[str, typer.Argument(metavar="spaces|strategies|teachers|engines|data", help="what to list")],
 ) -> None:
     """List what a config can choose by name."""
-    from nas_core.evaluation.data import data_sources
-    from nas_core.search_spaces import spaces
-    from nas_core.strategies import strategies
-    from nas_core.synthesis.config import engines
-    from nas_core.teachers import teachers
+    from nas_core.settings.data import data_sources
+    from nas_core.settings.presets import strategies
+    from nas_core.settings.spaces import spaces
+    from nas_core.settings.synthesis import engines
+    from nas_core.settings.teachers import teachers
 
     known = {"spaces": spaces, "strategies": strategies, "teachers": teachers, "engines": engines, "data": data_sources}
     if kind not in known:
@@ -236,20 +243,26 @@ def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verb
 
     from flows.pipeline import Goal, dfnas
     from flows.terminal import describe_failure, leaving_at_once
+    from nas_core.execution import Local
     from tasks.logs import log_to
-    from tasks.report import summary
-    from tasks.run import open_run
+    from tasks.run import open_run, refuse_other_run, run_layout
+    from tasks.status import summary
 
+    layout = run_layout(config, run_dir)
     # Here as well as in the flow: bad input should not have to wait for a server.
-    opened = open_run(config, run_dir)
-    typer.echo(f"{config.name}: {config.synthesis.images} images, run directory {opened.directory}", err=True)
-    log_to(opened.layout.log, verbose=verbose)
+    if isinstance(config.execution, Local):
+        open_run(config, run_dir)
+    else:
+        refuse_other_run(layout, config)
+        layout.root.mkdir(parents=True, exist_ok=True)
+    typer.echo(f"{config.name}: {config.synthesis.images} images, run directory {layout.root}", err=True)
+    log_to(layout.log, verbose=verbose)
     with leaving_at_once(), tags("dfnas", config.name):
-        state = dfnas(config, opened.directory, goal, return_state=True)  # type: ignore[call-arg]
+        state = dfnas(config, str(layout.root), goal, return_state=True)  # type: ignore[call-arg]
     if not state.is_completed():
         sentence, code = describe_failure(state)
-        fail(f"{sentence}\nDetails: {opened.layout.log}. The same command resumes.", code=code)
-    typer.echo(summary(opened) if goal == Goal.REPORT else f"{goal} done; `dfnas run` without --until goes on")
+        fail(f"{sentence}\nDetails: {layout.log}. The same command resumes.", code=code)
+    typer.echo(summary(layout) if goal == Goal.REPORT else f"{goal} done; `dfnas run` without --until goes on")
 
 
 def fail(sentence: str, code: int) -> NoReturn:

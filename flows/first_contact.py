@@ -37,8 +37,8 @@ def init(
 ) -> None:
     """Write a commented config that fits a teacher, and say what the run will take on this machine."""
     from flows.config_file import read_config, settings_alone, validated
+    from tasks.building import preflight
     from tasks.first_contact import proposed_config
-    from tasks.run import preflight
 
     if output.exists():
         raise InputError(f"{output} exists; choose another --output")

@@ -1,5 +1,6 @@
 """The pipeline: from a pretrained classifier, without data, to a searched and retrained network."""
 
+from contextlib import ExitStack
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -8,18 +9,25 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from nas_core.config import RunConfig
-from tasks.baselines import requested
-from tasks.evaluation import evaluate_student
-from tasks.finetune import finetune_student
-from tasks.latency import keep_latency_table, measure_latency
-from tasks.report import write_report
-from tasks.retrain import retrain_architecture
-from tasks.run import locked, open_run
-from tasks.search import search_architecture, search_points
+from tasks.execution import conducting, submit
+from tasks.grid import search_points
+from tasks.run import check_config, open_run, refuse_other_run, run_layout, working_in
 from tasks.shards import synthesize_shards
+from tasks.stages import (
+    commit_dataset,
+    evaluate_student,
+    finetune_student,
+    initialise_noise,
+    keep_latency_table,
+    learn_engine,
+    measure_latency,
+    requested,
+    retrain_architecture,
+    search_architecture,
+    write_report,
+)
 from tasks.stopping import saving_on_termination
-from tasks.synthesis import commit_dataset, initialise_noise, learn_engine
-from tasks.verification import verify
+from tasks.verification import forget_missing
 
 
 class Goal(StrEnum):
@@ -56,9 +64,12 @@ def dfnas(
     Returns:
         The figures of the last stage; of the whole pipeline, the content of `results.json`.
     """
-    run = open_run(config, run_dir)
-    with locked(run), saving_on_termination():
-        verify(run)
+    layout = run_layout(config, run_dir)
+    refuse_other_run(layout, config)
+    with conducting(config.execution, layout.log), saving_on_termination(), ExitStack() as held:
+        run = open_run(config, run_dir, submit(check_config, {"config": config}).result())
+        held.enter_context(working_in(run))
+        submit(forget_missing, {"run": run}).result()
 
         first = initialise_noise.submit(run)
         if config.synthesis.engine.learns:

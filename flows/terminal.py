@@ -10,6 +10,7 @@ from prefect.settings import PREFECT_API_URL
 
 from flows.embedded_server import EmbeddedServer
 from nas_core.errors import InputError
+from storage.errors import StorageError
 from tasks.shards import IncompleteError
 
 # The shell's exit codes for a process ended by Ctrl-C and by SIGTERM.
@@ -60,7 +61,7 @@ def describe_failure(state: Any) -> tuple[str, int]:
         error = raised
     if isinstance(error, InputError):
         return str(error), 2
-    if isinstance(error, IncompleteError):
+    if isinstance(error, (IncompleteError, StorageError)):
         return str(error), 1
     kind = type(error).__name__ if isinstance(error, BaseException) else state.name
     return f"the run failed ({kind}: {error or state.message})", 1

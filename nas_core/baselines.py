@@ -7,10 +7,11 @@ residual network.
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 from torch import nn
 
+from nas_core.config import Baseline
 from nas_core.errors import InputError
 from nas_core.ops.primitives import conv_bn
 from nas_core.search_spaces import SearchSpace, rebuild_network
@@ -21,7 +22,6 @@ from nas_core.strategies.evolution import fit
 from nas_core.teachers.networks import ResNet
 from nas_core.teachers.teacher import Teacher
 
-Baseline: TypeAlias = Literal["handmade", "random", "teacher-shrunk"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
 Widths: TypeAlias = tuple[int, int, int]

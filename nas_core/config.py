@@ -5,20 +5,18 @@ thing (teacher, space, strategy, data) are told apart by their `name`.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from nas_core.baselines import Baseline
-from nas_core.evaluation.data import data_sources
 from nas_core.execution import ExecutionSpec, Local
-from nas_core.finetuning import FinetuneRecipe
 from nas_core.registry import Spec
-from nas_core.search_spaces import spaces
-from nas_core.search_spaces.scaling import ScalableSpec
-from nas_core.strategies import strategies
+from nas_core.settings.data import data_sources
+from nas_core.settings.presets import strategies
+from nas_core.settings.spaces import ScalableSpec, spaces
+from nas_core.settings.teachers import teachers
 from nas_core.synthesis.config import SynthesisConfig
-from nas_core.teachers import teachers
+from nas_core.training.recipe import FinetuneRecipe
 from nas_core.training.styles import RetrainConfig
 
 if TYPE_CHECKING:
@@ -37,6 +35,8 @@ else:
     TeacherSpec, SpaceSpec = teachers.union(), spaces.union()
     StrategySpec, DataSpec = strategies.union(), data_sources.union()
 
+
+Baseline: TypeAlias = Literal["handmade", "random", "teacher-shrunk"]
 
 LIMITS = ("max_macs", "max_parameters", "max_latency_ms")
 

@@ -21,15 +21,17 @@ from nas_core.config import RunConfig
 from nas_core.memory import DEVICE_SHARE, canvas_memory, module_activations, shard_bytes, total_memory
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.seeding import generator
+from nas_core.settings.strategies import PriorSpec
+from nas_core.settings.synthesis import PixelSpec
 from nas_core.strategies import Budget, SearchTask, make_budget, strategies
 from nas_core.strategies.spos import Rating, Spos
 from nas_core.strategies.successive_halving import SuccessiveHalving
-from nas_core.strategies.training_free import PriorSpec, TrainingFree, TrainingFreeRating
+from nas_core.strategies.training_free import TrainingFree, TrainingFreeRating
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.engine import SynthesisEngine
 from nas_core.synthesis.labels import one_hot
-from nas_core.synthesis.pixels import PixelSpec
 from nas_core.teachers import Teacher
+from nas_core.training.augmentation import Augmentation
 from nas_core.training.batches import SyntheticBatches
 from nas_core.training.retraining import retrain
 
@@ -224,7 +226,7 @@ def _retrain_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pr
     batch = min(probed, full)
     network = _retrained(config, teacher, space)
     batches = _batches(config, teacher, PROBED_BATCHES * batch, batch)
-    batches.augmentation = config.retrain.augmentation
+    batches.augmentation = Augmentation(config.retrain.crop_scale, config.retrain.cutout)
     per_step, steps = _pace_of(
         lambda progress: retrain(network, batches, config.retrain, config.seed, Checkpoint(), progress),
         teacher.device,

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,21 +17,7 @@ from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.evaluation.data import LabelledImages, fit
 from nas_core.training.batches import Batch
 from nas_core.training.loop import Trainee, train
-from nas_core.training.recipe import Recipe
-
-
-class FinetuneRecipe(Recipe):
-    """Train the student further on labelled real images: a result beside the student, and not data-free."""
-
-    epochs: int = Field(default=10, ge=1, description="passes over the real images")
-    learning_rate: float = Field(default=0.01, gt=0, description="peak learning rate, reached after the warm-up")
-    warmup_epochs: int = Field(
-        default=1, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs"
-    )
-    batch_size: int = Field(default=64, ge=2, description="images per batch")
-    label_smoothing: float = Field(
-        default=0.1, ge=0, lt=1, description="share of each label's probability that is spread over all classes"
-    )
+from nas_core.training.recipe import FinetuneRecipe
 
 
 class LabelledBatches:

@@ -1,12 +1,10 @@
 """Choice of the arithmetic in which networks run, in synthesis and in training."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, TypeAlias
 
 import torch
 
-Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
-"""Name of an arithmetic; "auto" is bfloat16 where hardware has it, else float32."""
+from nas_core.settings.precision import Precision
 
 
 def resolve_precision(name: Precision, device: torch.device) -> torch.dtype:

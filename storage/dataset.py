@@ -81,6 +81,7 @@ class SyntheticStore:
     def __init__(self, path: Path, group: zarr.Group) -> None:
         self.path = path
         self._group = group
+        self._arrays: dict[str, zarr.Array] = {}
         attributes = unsealed(dict(group.attrs))
         if strange := attributes.keys() - ATTRIBUTES:
             raise ValueError(f"unknown attributes {strange}")
@@ -180,6 +181,12 @@ class SyntheticStore:
         self.provenance = provenance
 
     def _array(self, name: str) -> zarr.Array:
+        """An array, whose metadata is read and checked once."""
+        if name not in self._arrays:
+            self._arrays[name] = self._checked_array(name)
+        return self._arrays[name]
+
+    def _checked_array(self, name: str) -> zarr.Array:
         shape, dtype, _ = self.layout.arrays()[name]
         try:
             array = self._group[name]

@@ -121,13 +121,30 @@ def remove_leftovers(directory: Path) -> int:
     Returns:
         How many there were.
     """
-    leftovers = list(directory.rglob(f"*{TEMPORARY_SUFFIX}"))
+    leftovers = [Path(entry.path) for entry in walk(directory) if entry.name.endswith(TEMPORARY_SUFFIX)]
     for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
     return len(leftovers)
+
+
+def walk(directory: Path) -> Iterator[os.DirEntry[str]]:
+    """Everything below a directory, in no order; links are not followed. One listing per folder, and no more."""
+    folders = [str(directory)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                yield entry
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+
+
+def files_with_content(directory: Path) -> set[str]:
+    """Paths of all files below a directory that are not empty, relative to it."""
+    start = len(str(directory)) + 1
+    return {entry.path[start:] for entry in walk(directory) if entry.is_file() and entry.stat().st_size}
 
 
 def refuse_outside_links(directory: Path) -> None:
@@ -138,17 +155,13 @@ def refuse_outside_links(directory: Path) -> None:
     Raises:
         StorageError: Naming the first such link.
     """
-    root, folders = directory.resolve(), [directory]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
-                    raise StorageError(
-                        f"{entry.path} is a symbolic link to outside of {directory}: put the files there themselves, "
-                        "or make the whole directory a link"
-                    )
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(Path(entry.path))
+    root = directory.resolve()
+    for entry in walk(directory):
+        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
+            raise StorageError(
+                f"{entry.path} is a symbolic link to outside of {directory}: put the files there themselves, "
+                "or make the whole directory a link"
+            )
 
 
 @contextmanager

@@ -7,10 +7,9 @@ artifact costs a warning, not the work.
 import base64
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from matplotlib.figure import Figure
 from prefect import get_run_logger
 from prefect.artifacts import (
     create_link_artifact,
@@ -22,8 +21,10 @@ from prefect.artifacts import (
 from prefect.context import FlowRunContext, TaskRunContext
 
 from nas_core.checkpoint import Progress
-from nas_core.reporting.style import drawn
 from tasks.progress import progress_bar
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SECONDS_BETWEEN_UPDATES = 2.0
 
@@ -43,13 +44,15 @@ def show_link(key: str, link: str, text: str, description: str) -> None:
     _show(lambda: create_link_artifact(link, text, key=key, description=description))
 
 
-def show_pictures(key: str, title: str, pictures: Sequence[tuple[Figure, str]], description: str) -> None:
+def show_pictures(key: str, title: str, pictures: Sequence[tuple["Figure", str]], description: str) -> None:
     """Show figures with a caption each, one below the other."""
     show_text(key, "\n\n".join([f"# {title}", *(embedded(*picture) for picture in pictures)]), description)
 
 
-def embedded(figure: Figure, caption: str) -> str:
+def embedded(figure: "Figure", caption: str) -> str:
     """A figure as Markdown that needs no file."""
+    from nas_core.reporting.style import drawn  # Matplotlib, for those who have drawn something.
+
     image = base64.b64encode(drawn(figure, "png")).decode()
     return f"{caption}\n\n![{caption}](data:image/png;base64,{image})"
 

@@ -1,53 +1,35 @@
 """Networks that were not searched for, trained like the found one: one stage each, on request."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 from torch import nn
 
-from nas_core.baselines import BASELINES, Baseline, build_baseline, handmade, random_architecture, shrunk_teacher
+from nas_core.baselines import build_baseline, handmade, random_architecture, shrunk_teacher
+from nas_core.config import Baseline
 from nas_core.ops.cost import count_macs
 from storage.files import digest_of_file, digest_of_json, read_json, write_json
 from storage.manifests import Manifest
 from tasks.retrain import distil, write_weights
 from tasks.run import Run
-from tasks.stage import Product, Stage, round_figure, stage
+from tasks.stage import Product, round_figure
 
 
-def _training_of(kind: Baseline) -> Stage:
-    """The stage that trains one kind of baseline."""
-
-    @stage(
-        f"baseline-{kind}",
-        version=1,
-        sections=("search", "retrain", "evaluation.held_out"),
-        title=f"train baseline {kind}",
+def train_baseline(run: Run, piece: str, key: str, _dataset: Manifest, found: Manifest) -> Product:
+    """Train a network of about the found one's cost that nobody searched for, on the same images alike."""
+    kind = cast(Baseline, piece.removeprefix("baseline-"))
+    description = _design(run, kind, found.figures["architecture"])
+    trained = run.layout.baseline(kind)
+    network = build_baseline(description, run.teacher().input_shape, run.teacher().num_classes)
+    history = distil(run, network.to(run.teacher().device), piece, key)
+    write_weights(network, trained.weights)
+    write_json(trained.architecture, description)
+    write_json(trained.training, history)
+    return Product(
+        digest=digest_of_json([digest_of_file(trained.weights), digest_of_file(trained.architecture)]),
+        files=[trained.weights, trained.architecture, trained.training],
+        figures={"title": description["title"], "agreement": round_figure(history[-1]["agreement"])},
     )
-    def train_baseline(run: Run, piece: str, key: str, _dataset: Manifest, found: Manifest) -> Product:
-        """Train a network of about the found one's cost that nobody searched for, on the same images alike."""
-        description = _design(run, kind, found.figures["architecture"])
-        trained = run.layout.baseline(kind)
-        network = build_baseline(description, run.teacher().input_shape, run.teacher().num_classes)
-        history = distil(run, network.to(run.teacher().device), piece, key)
-        write_weights(network, trained.weights)
-        write_json(trained.architecture, description)
-        write_json(trained.training, history)
-        return Product(
-            digest=digest_of_json([digest_of_file(trained.weights), digest_of_file(trained.architecture)]),
-            files=[trained.weights, trained.architecture, trained.training],
-            figures={"title": description["title"], "agreement": round_figure(history[-1]["agreement"])},
-        )
-
-    return train_baseline
-
-
-TRAINING: dict[Baseline, Stage] = {kind: _training_of(kind) for kind in BASELINES}
-
-
-def requested(run: Run) -> Sequence[Stage]:
-    """The stages of the baselines that a run asks for, in its order."""
-    return [TRAINING[kind] for kind in run.config.baselines]
 
 
 def load_baseline(run: Run, kind: Baseline) -> tuple[nn.Module, str]:

@@ -5,18 +5,17 @@ from typing import Any
 from torch import nn
 
 from nas_core.evaluation.accuracy import agreement, top1
-from nas_core.evaluation.data import data_sources
 from nas_core.ops.cost import count_macs, count_parameters
+from nas_core.settings.data import data_sources
 from storage.files import digest_of_json, write_json
 from storage.manifests import Manifest
 from tasks.baselines import load_baseline
 from tasks.data import batches, load_images
 from tasks.retrain import load_finetuned, load_model
 from tasks.run import Run
-from tasks.stage import Product, stage
+from tasks.stage import Product
 
 
-@stage("evaluate", version=3, sections=("evaluation", "search.validation_fraction"))
 def evaluate_student(
     run: Run, _piece: str, _key: str, _dataset: Manifest, _model: Manifest, _others: list[Manifest]
 ) -> Product:

@@ -1,4 +1,8 @@
-"""Prefect's task runners for independent pieces of work: where a config's `execution` places them."""
+"""Where tasks run: independent pieces of work where a config's `execution` places them, all else beside the flow.
+
+With `execution: local` all is done in the flow's own process. With any other, that process only conducts: what is not
+placed elsewhere is done in a process of its own, so that the flow's holds no PyTorch, however large the run.
+"""
 
 import importlib.util
 import logging
@@ -6,18 +10,19 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
-import torch
+from prefect import Task
 from prefect.context import FlowRunContext
-from prefect.server.api.server import SubprocessASGIServer
+from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from nas_core.errors import InputError
-from nas_core.execution import Dask, Execution, Processes, Ray
+from nas_core.execution import Dask, Execution, Local, Processes, Ray
 from tasks.logs import log_to
 from tasks.stopping import obey_parent, saving_on_termination
 
@@ -30,39 +35,127 @@ def check_execution(execution: Execution) -> None:
     """
     if isinstance(execution, (Dask, Ray)) and importlib.util.find_spec(f"prefect_{execution.name}") is None:
         raise InputError(f"execution: {execution.name} is not installed: pip install 'dfnas[{execution.name}]'")
-    there = torch.cuda.device_count()
-    if isinstance(execution, Processes) and (absent := [d for d in execution.devices if not 0 <= d < there]):
-        raise InputError(f"execution.devices: there is no CUDA device {absent[0]} here; there are {there}")
+    if isinstance(execution, Processes) and execution.devices:
+        import torch
+
+        there = torch.cuda.device_count()
+        if absent := [d for d in execution.devices if not 0 <= d < there]:
+            raise InputError(f"execution.devices: there is no CUDA device {absent[0]} here; there are {there}")
+
+
+class _Beside:
+    """A process beside the flow's, started when it is first needed.
+
+    Args:
+        log: File for its log.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log, self._held = log, ExitStack()
+        self._runner: TaskRunner[Any] | None = None
+
+    def runner(self) -> TaskRunner[Any]:
+        """The task runner that does one task after the other in that process."""
+        if self._runner is None:
+            self._runner = _processes(Processes(workers=1), self._log, self._held)
+        return self._runner
+
+    def rest(self) -> None:
+        """End the process, which is started again when it is needed; what it has begun is waited for."""
+        self._runner = None
+        self._held.close()
+
+
+_BESIDE: ContextVar[_Beside | None] = ContextVar("_BESIDE", default=None)
+
+
+@contextmanager
+def conducting(execution: Execution, log: Path) -> Iterator[None]:
+    """Within, `submit` places tasks in the flow's process or, unless `execution` is local, in one beside it.
+
+    Args:
+        execution: Where independent pieces of work run.
+        log: File for the log of that process.
+    """
+    beside = None if isinstance(execution, Local) else _Beside(log)
+    token = _BESIDE.set(beside)
+    try:
+        yield
+    finally:
+        _BESIDE.reset(token)
+        if beside is not None:
+            beside.rest()
+
+
+def submit(task: Task[..., Any], parameters: dict[str, Any], runner: TaskRunner[Any] | None = None) -> PrefectFuture:
+    """Schedule a task.
+
+    Args:
+        task: The task.
+        parameters: Its parameters, which may hold futures of other tasks.
+        runner: Where; None: see `conducting`.
+    """
+    if runner is not None:
+        return runner.submit(task, parameters)
+    beside = _BESIDE.get()
+    if beside is None:
+        return task.submit(**parameters)
+    # Waited for here, so that the failure of a task ends the flow in its own words.
+    return beside.runner().submit(task, {name: _resolved(value) for name, value in parameters.items()})
+
+
+def _resolved(value: Any) -> Any:
+    if isinstance(value, PrefectFuture):
+        return value.result()
+    return [_resolved(part) for part in value] if isinstance(value, list) else value
 
 
 @contextmanager
 def placing(execution: Execution, log: Path) -> Iterator[TaskRunner[Any]]:
     """The task runner that a config's `execution` names, started; call it in a flow.
 
-    On leaving, what it has not begun is dropped, and what it is doing is waited for.
+    On leaving, what it has not begun is dropped, and what it is doing is waited for. The process beside the flow ends
+    meanwhile, for the sake of the memory that it holds.
 
     Args:
         execution: Which, and with what.
         log: File for the log of its processes.
     """
+    if (beside := _BESIDE.get()) is not None:
+        beside.rest()
     with ExitStack() as stack:
-        if PREFECT_API_URL.value() is None and (server := SubprocessASGIServer()).running:
-            # Workers talk to the server of this process, and start none of their own.
-            stack.enter_context(temporary_settings({PREFECT_API_URL: server.api_url}))
         runner = _runner(execution, log, stack)
         stack.enter_context(saving_on_termination())
         yield runner
 
 
+def _share_server(stack: ExitStack) -> None:
+    """Let workers talk to the server that Prefect has started for this process, if any, and start none of their own."""
+    if PREFECT_API_URL.value() is not None:
+        return
+    # A server's packages are no small import, and of no use to a flow whose server is elsewhere.
+    from prefect.server.api.server import SubprocessASGIServer
+
+    if (server := SubprocessASGIServer()).running:
+        stack.enter_context(temporary_settings({PREFECT_API_URL: server.api_url}))
+
+
+def _processes(execution: Processes, log: Path, stack: ExitStack) -> TaskRunner[Any]:
+    _share_server(stack)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    devices = multiprocessing.get_context("spawn").SimpleQueue()
+    for worker in range(execution.workers if execution.devices else 0):
+        devices.put(execution.devices[worker % len(execution.devices)])
+    preparation = (log, devices if execution.devices else None)
+    return stack.enter_context(
+        ProcessPoolTaskRunner(execution.workers, initializer=prepare_worker, initargs=preparation)
+    )
+
+
 def _runner(execution: Execution, log: Path, stack: ExitStack) -> TaskRunner[Any]:
     if isinstance(execution, Processes):
-        devices = multiprocessing.get_context("spawn").SimpleQueue()
-        for worker in range(execution.workers if execution.devices else 0):
-            devices.put(execution.devices[worker % len(execution.devices)])
-        preparation = (log, devices if execution.devices else None)
-        return stack.enter_context(
-            ProcessPoolTaskRunner(execution.workers, initializer=prepare_worker, initargs=preparation)
-        )
+        return _processes(execution, log, stack)
+    _share_server(stack)
     if isinstance(execution, Dask):
         from prefect_dask.task_runners import DaskTaskRunner
 
@@ -95,5 +188,7 @@ def prepare_worker(log: Path, devices: "SimpleQueue[int] | None") -> None:
     log_to(log, verbose=False)
     obey_parent()
     if devices is not None:
+        import torch
+
         os.environ["CUDA_VISIBLE_DEVICES"] = str(devices.get())
         torch.cuda.init()  # From here on that choice is fixed for this process, whatever the environment says.

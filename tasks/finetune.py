@@ -1,16 +1,15 @@
 """Fine-tuning of the student on the user's real images: a result of its own, which is not data-free."""
 
-from nas_core.evaluation.data import data_sources
 from nas_core.finetuning import finetune
+from nas_core.settings.data import data_sources
 from storage.files import digest_of_file, digest_of_json, write_json
 from storage.manifests import Manifest
 from tasks.artifacts import task_progress
 from tasks.retrain import load_model, write_weights
 from tasks.run import Run
-from tasks.stage import Product, round_figure, stage, stage_checkpoint
+from tasks.stage import Product, round_figure, stage_checkpoint
 
 
-@stage("finetune", version=1, sections=("finetune",))
 def finetune_student(run: Run, piece: str, key: str, _model: Manifest) -> Product:
     """Train a copy of the student further on the images of `finetune.data`; the student stays as it is."""
     config, teacher = run.config.finetune, run.teacher()

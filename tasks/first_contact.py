@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from pydantic import ValidationError
 
 from nas_core.config import RunConfig
@@ -18,7 +17,7 @@ from nas_core.reporting.wording import byte_size, duration
 from nas_core.teachers import teachers
 from nas_core.teachers.torchvision_source import one_of
 from nas_core.teachers.weights import read_state_dict
-from tasks.run import build_space, load_teacher, preflight
+from tasks.building import build_space, load_teacher, preflight
 
 
 def proposed_config(teacher: str, weights: str | None, more: dict[str, Any], device: str = "auto") -> RunConfig:
@@ -61,8 +60,10 @@ def teacher_section(teacher: str, weights: str | None) -> dict[str, Any]:
 
 def _torchvision(network: str, weights: str | None) -> dict[str, Any]:
     """Pretrained weights by name; or, with a file, the same network as a checkpoint with their preprocessing."""
-    known = one_of("torchvision network", network, torchvision.models.list_models(module=torchvision.models))
-    entries = torchvision.models.get_model_weights(known)
+    from torchvision import models
+
+    known = one_of("torchvision network", network, models.list_models(module=models))
+    entries = models.get_model_weights(known)
     if weights is None:
         return {"name": "torchvision", "network": known}
     if not Path(weights).exists() and weights in entries.__members__:

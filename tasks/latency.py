@@ -13,15 +13,15 @@ from nas_core.strategies import latency_budget
 from nas_core.teachers import teachers
 from storage.files import digest_of_file, digest_of_json, write_bytes, write_json
 from storage.manifests import Manifest
+from tasks.building import build_space
 from tasks.retrain import load_model
-from tasks.run import Run, build_space
-from tasks.stage import Product, round_figure, stage
+from tasks.run import Run
+from tasks.stage import Product, round_figure
 
 WARM_UP, REPETITIONS = 5, 50
 LONGEST_SECONDS = 10.0
 
 
-@stage("latency", version=1, sections=("evaluation.latency_batch",))
 def measure_latency(run: Run, _piece: str, _key: str, model: Manifest) -> Product:
     """Time a forward pass of teacher and student, of one image and of a batch, in float32 and channels-last.
 
@@ -85,7 +85,6 @@ def write_latency_table(config: RunConfig, path: Path, device: str, batch_size: 
     )
 
 
-@stage("costs", version=1, sections=("search.latency_table",))
 def keep_latency_table(run: Run, _piece: str, _key: str) -> Product:
     """Copy the latency table into the run, whose search then depends on no other file."""
     table = run.config.search.latency_table

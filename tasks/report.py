@@ -11,28 +11,27 @@ from nas_core.evaluation.dataset_quality import class_affinity
 from nas_core.reporting.page import render, report_sections
 from nas_core.reporting.picture import figure_files
 from nas_core.reporting.records import RunRecords
-from nas_core.reporting.summary import comparison, label_rows, summary_lines
+from nas_core.reporting.summary import comparison
 from nas_core.reporting.wording import duration
 from nas_core.seeding import generator
 from storage.dataset import SyntheticImages
 from storage.errors import StorageError
 from storage.files import digest_of_file, read_json, write_bytes, write_json
-from storage.manifests import Manifest, read_manifest
+from storage.manifests import Manifest
 from tasks.artifacts import show_link, show_text
-from tasks.baselines import requested
+from tasks.building import accuracy_table
 from tasks.data import batches, first_images, open_images, shown_classes
-from tasks.run import Run, accuracy_table, versions
-from tasks.search import grid_points
-from tasks.stage import Product, piece_name, stage
+from tasks.run import Run, versions
+from tasks.stage import Product, piece_name
+from tasks.stages import requested
+from tasks.status import label_rounds, stage_manifests
 
-LABEL_FIGURES = ("label_entropy", "label_confidence", "top1_drift", "top5_overlap")
 # Result key of the digest of what these stages made.
 DIGESTS = {"dataset": "dataset", "search": "search", "retrain": "model", "finetune": "finetuned"}
 # Result key of the time that each stage's pieces took together.
 TIMED_STAGES = {"synthesis": "synthesis", "search": "search", "retrain": "retrain", "evaluate": "evaluation"}
 
 
-@stage("report", version=3, sections=("name", "synthesis", "search", "retrain", "baselines", "finetune", "evaluation"))
 def write_report(run: Run, _piece: str, _key: str, _stages: list[Manifest], _shards: list[Manifest]) -> Product:
     """Write results.json, report.html and figures/, and show the result in Prefect."""
     results, figures = rewrite_report(run)
@@ -65,63 +64,6 @@ def rewrite_report(run: Run) -> tuple[dict[str, Any], list[Path]]:
     for path, content in figures.items():
         write_bytes(path, content)
     return results, list(figures)
-
-
-def summary(run: Run) -> str:
-    """The result as a small table for the terminal, and where to read on."""
-    lines = summary_lines(read_json(run.layout.results))
-    return "\n".join([*lines, f"report: {run.layout.report}"])
-
-
-def progress_table(run: Run) -> str:
-    """What of a run is done: one line per stage with its pieces and seconds."""
-    synthesis = run.config.synthesis
-    expected = {
-        "noise": 1,
-        "learn": int(synthesis.engine.learns),
-        "synthesis": synthesis.rounds * synthesis.shards,
-        "dataset": 1,
-        "grid": grid_points(run.config),
-        "search": 1,
-        "retrain": 1,
-        **{training.name: 1 for training in requested(run)},
-        "finetune": int(run.config.finetune is not None),
-        "evaluate": 1,
-        "latency": 1,
-        "report": 1,
-    }
-    width = max(map(len, expected))
-    lines = [f"{run.config.name} in {run.directory}", f"{'stage':<{width}}  {'done':>9}  {'seconds':>8}"]
-    for name, total in expected.items():
-        if total == 0:
-            continue
-        manifests = stage_manifests(run, name)
-        seconds = sum(manifest.seconds for manifest in manifests)
-        lines.append(f"{name:<{width}}  {f'{len(manifests)}/{total}':>9}  {seconds:>8.1f}")
-    labels = label_rounds(run)
-    return "\n".join([*lines, *(f"{title}: {text}" for title, text in label_rows(labels))])
-
-
-def stage_manifests(run: Run, name: str) -> list[Manifest]:
-    """Manifests of the finished pieces of a stage, in order."""
-    paths = sorted(run.layout.manifest(name).parent.glob(f"{name}*.json"))
-    return [manifest for path in paths if (manifest := read_manifest(path)) is not None]
-
-
-def label_rounds(run: Run) -> list[dict[str, Any]]:
-    """The labels of each round that has finished shards: the mean over these of what `label_changes` says."""
-    records = []
-    for number in range(run.config.synthesis.rounds):
-        shards = [m.figures for m in stage_manifests(run, piece_name("synthesis", {"round": number}))]
-        if shards:
-            means = {name: _mean([figures[name] for figures in shards]) for name in LABEL_FIGURES}
-            records.append({"round": number} | means)
-    return records
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _results(run: Run) -> dict[str, Any]:

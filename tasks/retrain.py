@@ -9,6 +9,7 @@ from torch import nn
 
 from nas_core.reporting.figures import record_curves
 from nas_core.search_spaces import rebuild_network
+from nas_core.training.augmentation import Augmentation
 from nas_core.training.retraining import retrain
 from storage.errors import StorageError
 from storage.files import digest_of_file, digest_of_json, read_json, write_bytes, write_json
@@ -17,10 +18,9 @@ from storage.manifests import Manifest
 from tasks.artifacts import show_pictures, task_progress
 from tasks.data import batches, load_images
 from tasks.run import Run
-from tasks.stage import Product, round_figure, stage, stage_checkpoint
+from tasks.stage import Product, round_figure, stage_checkpoint
 
 
-@stage("retrain", version=3, sections=("search", "retrain", "evaluation.held_out"))
 def retrain_architecture(run: Run, piece: str, key: str, _dataset: Manifest, found: Manifest) -> Product:
     """Train the found architecture from new weights on all synthetic images that are not held out."""
     layout, space = run.layout, run.retrain_space()
@@ -48,7 +48,8 @@ def distil(run: Run, network: nn.Module, piece: str, key: str) -> list[dict[str,
     config = run.config.retrain
     images, split = load_images(run)
     chosen = torch.cat([split.train, split.validation])
-    training = batches(run, images, chosen, config.batch_size, config.augmentation)
+    varied = Augmentation(config.crop_scale, config.cutout)
+    training = batches(run, images, chosen, config.batch_size, varied)
     checkpoint, progress = stage_checkpoint(run, piece, key), task_progress(piece, run.artifact(piece))
     return retrain(network, training, config, run.config.seed, checkpoint, progress)
 

@@ -3,9 +3,6 @@
 from dataclasses import asdict
 from typing import Any
 
-from prefect.futures import PrefectFuture
-
-from nas_core.config import RunConfig
 from nas_core.device import limited_threads
 from nas_core.reporting.figures import record_curves
 from nas_core.reporting.search_figures import score_by_generation
@@ -14,18 +11,10 @@ from storage.files import digest_of_json, read_json, write_json
 from storage.manifests import Manifest
 from tasks.artifacts import show_pictures, task_progress
 from tasks.data import batches, load_images
-from tasks.execution import placing
 from tasks.run import Run
-from tasks.stage import Product, stage, stage_checkpoint
+from tasks.stage import Product, stage_checkpoint
 
 
-def grid_points(config: RunConfig) -> int:
-    """How many independent searches the strategy is made of; 0: it is one search."""
-    strategy = strategies.build(config.search.strategy)
-    return len(strategy.points) if isinstance(strategy, Grid) else 0
-
-
-@stage("grid", version=2, sections=("search", "evaluation.held_out"))
 def search_point(run: Run, piece: str, key: str, _dataset: Manifest, _costs: list[Manifest], *, point: int) -> Product:
     """Search with one point of the strategy's grid; points do not know of each other."""
     strategy = strategies.build(run.config.search.strategy)
@@ -44,18 +33,6 @@ def search_point(run: Run, piece: str, key: str, _dataset: Manifest, _costs: lis
     )
 
 
-def search_points(run: Run, dataset: PrefectFuture[Manifest], costs: list[PrefectFuture[Manifest]]) -> list[Manifest]:
-    """All points of a strategy that is a grid, each a task, placed where the run's `execution` says; else none."""
-    count = grid_points(run.config)
-    if not count:
-        return []
-    upstream = dataset.result(), [cost.result() for cost in costs]
-    with placing(run.config.execution, run.layout.log) as runner:
-        points = [search_point.submit(run, *upstream, runner=runner, point=i) for i in range(count)]
-        return [point.result() for point in points]
-
-
-@stage("search", version=4, sections=("search", "evaluation.held_out"))
 def search_architecture(
     run: Run, piece: str, key: str, _dataset: Manifest, _costs: list[Manifest], points: list[Manifest]
 ) -> Product:

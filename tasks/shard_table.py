@@ -35,16 +35,12 @@ class ShardTable:
         self._run, self._total = run, synthesis.rounds * synthesis.shards
         self._rows: dict[Position, dict[str, Any]] = {}
         self._last = time.monotonic()
-        self._done_before = {
-            (round_, shard)
-            for round_ in range(synthesis.rounds)
-            for shard in range(synthesis.shards)
-            if run.layout.manifest(piece_name("synthesis", {"round": round_, "shard": shard})).exists()
-        }
+        self._done_before = {path.stem for path in run.layout.manifest("*").parent.glob("synthesis-*.json")}
 
     def add(self, position: Position, outcome: Manifest | Exception) -> None:
         """Take in what became of a shard-round."""
-        self._rows[position] = shard_row(position, outcome, position in self._done_before)
+        piece = piece_name("synthesis", {"round": position[0], "shard": position[1]})
+        self._rows[position] = shard_row(position, outcome, piece in self._done_before)
         if time.monotonic() - self._last >= SECONDS_BETWEEN_TABLES:
             self.publish()
 

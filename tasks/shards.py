@@ -15,8 +15,8 @@ from tasks.execution import placing
 from tasks.run import Run
 from tasks.shard_table import ShardTable, WaitingError
 from tasks.stage import RETRIES, piece_name
+from tasks.stages import synthesize
 from tasks.stopping import StoppedError
-from tasks.synthesis import synthesize
 
 Outcomes = Mapping[str, Manifest | Exception]
 """What became of each shard-round, by the name of its piece."""
@@ -108,17 +108,23 @@ def _in_groups(run: Run, first: Manifest, runner: TaskRunner, table: ShardTable)
     # Groups that are done are no task again: resuming should cost what is missing, not what is there.
     missing = [group for group in groups if not _are_done(run, first, group, outcomes)]
     futures = [runner.submit(synthesize_group, {"run": run, "first": first, "shards": group}) for group in missing]
-    for group, future in zip(missing, futures, strict=True):
-        try:
-            outcomes |= future.result()
-        except GroupError as error:
-            outcomes |= error.outcomes
-        except Exception as error:  # noqa: BLE001 - as above
-            outcomes |= {_piece(r, s): error for s in group for r in range(run.config.synthesis.rounds)}
+    made = dict(zip(missing, futures, strict=True))
+    for group in groups:
+        if group in made:
+            outcomes |= _outcomes_of_group(run, group, made[group])
         for shard in group:
             for round_ in range(run.config.synthesis.rounds):
                 table.add((round_, shard), outcomes[_piece(round_, shard)])
     return outcomes
+
+
+def _outcomes_of_group(run: Run, group: range, future: PrefectFuture[Outcomes]) -> Outcomes:
+    try:
+        return future.result()
+    except GroupError as error:
+        return error.outcomes
+    except Exception as error:  # noqa: BLE001 - as above
+        return {_piece(r, s): error for s in group for r in range(run.config.synthesis.rounds)}
 
 
 def _are_done(run: Run, first: Manifest, shards: range, outcomes: dict[str, Manifest | Exception]) -> bool:

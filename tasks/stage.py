@@ -1,4 +1,4 @@
-"""What makes every step cached, resumable and checked: one decorator around one function.
+"""What makes every step cached, resumable and checked: a `Stage` around a function.
 
 A step's *key* is the digest of all that its content depends on: the stage and its code version, the seed, the
 teacher's fingerprint, the config sections that it reads, the digests of what came before, and its position.
@@ -7,8 +7,9 @@ truth: a manifest with the same key whose files are sound means done. Prefect's 
 """
 
 import errno
+import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from prefect.task_runners import TaskRunner
 from prefect.tasks import exponential_backoff
 
 from nas_core.checkpoint import Checkpoint
-from storage.checkpoints import load_checkpoint, save_checkpoint
 from storage.files import digest_of_json
 from storage.manifests import Manifest, digests_of_files, read_manifest
+from tasks.execution import submit
 from tasks.run import Run
 from tasks.stopping import STOP, raise_if_stopped
+from tasks.verification import check_sources, forgetting_damage
 
 LASTING_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.ENOTDIR,
@@ -74,32 +76,37 @@ class Stage:
     """A step of the pipeline; call `submit` in a flow.
 
     Args:
-        work: work(run, piece, key, *upstream manifests, **position) -> Product.
         name: First part of its pieces' names, and a tag of their runs in Prefect.
+        work: Where its function is, as "module:function": work(run, piece, key, *upstream manifests, **position) ->
+            Product. It is imported where the work is done.
         version: Version of the code behind it: raise it when the same inputs would give other content.
         sections: Config sections that the content depends on, dotted for a part of one.
         title: What its runs in Prefect are called; empty: the function's name in words.
     """
 
-    def __init__(self, work: Work, name: str, version: int, sections: tuple[str, ...], title: str = "") -> None:
-        self.work = work
-        self.words = title or work.__name__.replace("_", " ")
+    def __init__(self, name: str, work: str, version: int, sections: tuple[str, ...] = (), title: str = "") -> None:
+        self.path = work
+        self.words = title or work.partition(":")[2].replace("_", " ")
         self.name = name
         self.version = version
         self.sections = sections
-        self.__module__ = work.__module__
         self.task: Task[..., Manifest] = task(
             name=name,
-            description=(work.__doc__ or "").strip(),
             cache_policy=CachePolicy.from_cache_key_fn(self._cache_key),
             result_serializer="json",
             persist_result=True,
             **RETRIES,
         )(self.perform)
 
-    def __reduce__(self) -> str:
-        """By name: worker processes find it in its module."""
-        return self.work.__name__
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        """For the way to another process: what it is made of."""
+        return Stage, (self.name, self.path, self.version, self.sections, self.words)
+
+    @property
+    def work(self) -> Work:
+        """Its function, with what that imports."""
+        module, _, function = self.path.partition(":")
+        return getattr(importlib.import_module(module), function)
 
     def submit(
         self,
@@ -113,7 +120,7 @@ class Stage:
         Args:
             run: The run.
             upstream: What it is made from: results of earlier stages, or their futures.
-            runner: Task runner that places it; None: the flow's.
+            runner: Task runner that places it; None: see `tasks.execution.conducting`.
             position: Which piece it is, such as round=1, shard=2.
         """
         done = run.layout.manifest(piece_name(self.name, position)).exists()
@@ -126,8 +133,7 @@ class Stage:
             result_storage=run.layout.cache,
             refresh_cache=not done,
         )
-        parameters = {"run": run, "upstream": list(upstream), "position": position}
-        return bound.submit(**parameters) if runner is None else runner.submit(bound, parameters)
+        return submit(bound, {"run": run, "upstream": list(upstream), "position": position}, runner)
 
     def title(self, position: dict[str, int]) -> str:
         """Name of a piece's run in Prefect, such as "synthesize round 2 shard 17"."""
@@ -163,6 +169,9 @@ class Stage:
             run: The run.
             upstream: Manifests of what it is made from.
             position: Which piece it is.
+
+        Raises:
+            StorageError: If that is damaged, which then counts as not done.
         """
         raise_if_stopped()
         logger = get_run_logger()
@@ -173,7 +182,9 @@ class Stage:
             return existing
         logger.info("%s starts", piece)
         started = time.monotonic()
-        product = self.work(run, piece, key, *upstream, **position)
+        with forgetting_damage(run.layout):
+            check_sources(run.layout, _flattened(upstream))
+            product = self.work(run, piece, key, *upstream, **position)
         seconds = time.monotonic() - started
         root = run.layout.root
         files = digests_of_files(root, list(product.files))
@@ -184,11 +195,6 @@ class Stage:
         run.layout.checkpoint(piece).unlink(missing_ok=True)
         logger.info("%s done in %.1f s: %s", piece, seconds, product.figures)
         return manifest
-
-
-def stage(name: str, *, version: int, sections: tuple[str, ...] = (), title: str = "") -> Callable[[Work], Stage]:
-    """Decorator that makes a `Stage` of a function; see there."""
-    return lambda work: Stage(work, name, version, sections, title)
 
 
 def piece_name(name: str, position: dict[str, int]) -> str:
@@ -204,6 +210,8 @@ def round_figure(value: float | None) -> float | None:
 
 def stage_checkpoint(run: Run, piece: str, key: str) -> Checkpoint:
     """The checkpoint of a piece of work: what an interrupted attempt at the same work saved, and where to save."""
+    from storage.checkpoints import load_checkpoint, save_checkpoint  # With PyTorch, for those who compute.
+
     path = run.layout.checkpoint(piece)
 
     def save(state: dict[str, Any]) -> None:
@@ -211,6 +219,11 @@ def stage_checkpoint(run: Run, piece: str, key: str) -> Checkpoint:
         raise_if_stopped()
 
     return Checkpoint(load_checkpoint(path, key), save, urgent=STOP.is_set)
+
+
+def _flattened(upstream: list[Any]) -> Iterator[Manifest]:
+    for source in upstream:
+        yield from source if isinstance(source, list) else [source]
 
 
 def _part(settings: Any, section: str) -> Any:

@@ -11,17 +11,17 @@ from nas_core.seeding import generator
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.labels import chosen_classes, label_changes, one_hot, shard_classes
 from storage.dataset import DatasetLayout, SyntheticStore
+from storage.errors import StorageError
 from storage.files import digest_of, digest_of_json, write_bytes, write_json
-from storage.manifests import Manifest
+from storage.manifests import Manifest, read_manifest
 from tasks.artifacts import show_pictures, show_table, task_progress
 from tasks.data import first_images, open_images, shown_classes
 from tasks.run import Run
-from tasks.stage import Product, round_figure, stage, stage_checkpoint
+from tasks.stage import Product, round_figure, stage_checkpoint
 
 JUDGED_IMAGES = 1024
 
 
-@stage("noise", version=1, sections=("synthesis",))
 def initialise_noise(run: Run, _piece: str, _key: str) -> Product:
     """Lay out the dataset and give every canvas its class and every shard-round its noise.
 
@@ -41,7 +41,6 @@ def initialise_noise(run: Run, _piece: str, _key: str) -> Product:
     )
 
 
-@stage("learn", version=1, sections=("synthesis",))
 def learn_engine(run: Run, piece: str, key: str, _noise: Manifest) -> Product:
     """Learn once what all shards start from, such as the generator that each of them adapts."""
     config, teacher = run.config.synthesis, run.teacher()
@@ -61,7 +60,6 @@ def learn_engine(run: Run, piece: str, key: str, _noise: Manifest) -> Product:
     return Product(digest=digest_of(content), files=[run.layout.learned, records], figures=figures)
 
 
-@stage("synthesis", version=4, sections=("synthesis",))
 def synthesize(run: Run, piece: str, key: str, _previous: Manifest, *, round: int, shard: int) -> Product:  # noqa: A002
     """Make one batch of images: from noise towards one-hot targets, or the labels of the round before.
 
@@ -75,7 +73,7 @@ def synthesize(run: Run, piece: str, key: str, _previous: Manifest, *, round: in
         temperature = config.labels.temperature
         if config.labels.start == "canvas":
             start = torch.from_numpy(store.read(round - 1, shard, "canvases"))
-    learned = safetensors.torch.load_file(run.layout.learned) if config.engine.learns else {}
+    learned = _learned(run) if config.engine.learns else {}
     with limited_threads(run.config.execution.shard_threads()):
         images = build_engine(teacher, config, learned).make(
             targets,
@@ -100,7 +98,6 @@ def synthesize(run: Run, piece: str, key: str, _previous: Manifest, *, round: in
     )
 
 
-@stage("dataset", version=3, sections=("evaluation.verifier",))
 def commit_dataset(run: Run, piece: str, _key: str, shard_rounds: list[Manifest]) -> Product:
     """Read every shard-round back, judge the images, and record in the dataset where they come from."""
     store = SyntheticStore.open(run.layout.dataset)
@@ -108,8 +105,10 @@ def commit_dataset(run: Run, piece: str, _key: str, shard_rounds: list[Manifest]
     progress = task_progress("dataset")
     positions = [(r, s) for r in range(layout.rounds) for s in range(layout.shards)]
     digests = []
-    for done, (round_, shard) in enumerate(positions, start=1):
+    for done, ((round_, shard), made) in enumerate(zip(positions, shard_rounds, strict=True), start=1):
         digests.append(store.digest(round_, shard))
+        if digests[-1] != made.digest:
+            raise StorageError(f"round {round_} shard {shard} holds other images than were made")
         progress(done, len(positions), {})
     digest = digest_of_json(digests)
     store.annotate(
@@ -126,6 +125,15 @@ def commit_dataset(run: Run, piece: str, _key: str, shard_rounds: list[Manifest]
     write_json(records, {**quality.figures(), "batch_norm_distances": quality.batch_norm_distances})
     figures = {"images": layout.images, "rounds": layout.rounds, "teacher_top1": round_figure(quality.teacher_top1)}
     return Product(digest=digest, files=[records], figures=figures)
+
+
+def _learned(run: Run) -> dict[str, torch.Tensor]:
+    """What the engine has learned; its file has no checksum of its own."""
+    content = run.layout.learned.read_bytes()
+    made = read_manifest(run.layout.manifest("learn"))
+    if made is None or digest_of(content) != made.digest:
+        raise StorageError(f"{run.layout.learned} is damaged")
+    return safetensors.torch.load(content)
 
 
 def _classes(run: Run, shard: int) -> torch.Tensor:

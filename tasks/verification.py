@@ -1,6 +1,12 @@
-"""Before a run goes on: what is broken in its directory counts as not done, and Prefect's cache says nothing else."""
+"""What is broken in a run directory counts as not done, and Prefect's cache says nothing else.
+
+Before a run goes on, one listing tells what is missing. What is damaged is noticed by whoever reads it: Zarr checks the
+images, and stages check the other files that they are made from. Then, and for `dfnas repair`, every file is checked.
+"""
 
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,27 +14,71 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.serializers import JSONSerializer
 
-from storage.integrity import forget, verify_run
-from storage.manifests import read_manifest
-from tasks.progress import progress_bar
+from nas_core.checkpoint import Progress, no_progress
+from storage.errors import StorageError
+from storage.integrity import forget, is_sound, take_stock, verify_run
+from storage.layout import RunLayout
+from storage.manifests import Manifest, read_manifest
 from tasks.run import Run
 
 
-@task(name="verify", task_run_name="verify", cache_policy=NO_CACHE, tags=["dfnas"])
-def verify(run: Run) -> list[str]:
-    """Check every finished piece's files against their checksums; broken pieces lose their manifest, to be made anew.
+@task(name="take-stock", task_run_name="take stock", cache_policy=NO_CACHE, tags=["dfnas"])
+def forget_missing(run: Run) -> list[str]:
+    """List the run directory; finished pieces of which a file is missing lose their manifest, to be made anew.
 
     Returns:
-        Names of the broken pieces.
+        Names of these pieces.
     """
     logger = get_run_logger()
-    verification = verify_run(run.layout, progress_bar("verify"))
+    verification = take_stock(run.layout)
     for fault in verification.faults:
         logger.warning("%s will be made anew: missing or damaged %s", fault.piece, ", ".join(fault.files))
     forget(run.layout, verification)
     for path in drop_unfounded_results(run):
         logger.warning("%s is no result of a finished piece and was removed from Prefect's cache", path.name)
     return [fault.piece for fault in verification.faults if fault.piece is not None]
+
+
+def forget_damaged(layout: RunLayout, progress: Progress = no_progress) -> list[str]:
+    """Check every file of a run against its checksum; broken pieces lose their manifest, to be made anew.
+
+    Returns:
+        Names of these pieces.
+    """
+    verification = verify_run(layout, progress)
+    forget(layout, verification)
+    return [fault.piece for fault in verification.faults if fault.piece is not None]
+
+
+def check_sources(layout: RunLayout, sources: Iterable[Manifest]) -> None:
+    """Check the files that a piece of work is made from, before it reads them.
+
+    The dataset's are left out: it checks each object when that is read.
+
+    Raises:
+        StorageError: Naming the first file that is missing or damaged.
+    """
+    for source in sources:
+        for name, digest in source.files.items():
+            path = layout.root / name
+            if not path.is_relative_to(layout.dataset) and not is_sound(path, digest):
+                raise StorageError(f"{path} is missing or damaged")
+
+
+@contextmanager
+def forgetting_damage(layout: RunLayout) -> Iterator[None]:
+    """Within, what cannot be read because it is damaged counts as not done, so that the next run makes it anew.
+
+    Raises:
+        StorageError: Saying which pieces these are.
+    """
+    try:
+        yield
+    except StorageError as error:
+        damaged = forget_damaged(layout)
+        if not damaged:
+            raise
+        raise StorageError(f"{error}; run again, which makes {', '.join(damaged)} anew") from error
 
 
 def drop_unfounded_results(run: Run) -> list[Path]:

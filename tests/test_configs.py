@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from nas_core.config import RunConfig
-from nas_core.synthesis.labels import LabelCalibration
+from nas_core.settings.synthesis import LabelCalibration
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -9,20 +9,16 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2 import functional as transforms
 
 from nas_core.errors import InputError
-from nas_core.registry import Registry, Spec
+from nas_core.settings.data import FolderSpec, NpzSpec, TorchvisionSpec, data_sources
 from nas_core.teachers.teacher import Teacher
 
 Pixels = UInt8[Tensor, "channels height width"]
@@ -91,6 +87,8 @@ def fit(
         resize: Length of the shorter side before the central crop, in pixels, at least the input's longer side;
             None: the smallest size that covers the input, so that an image of the right size is left alone.
     """
+    from torchvision.transforms.v2 import functional as transforms
+
     channels, *size = input_shape
     if image.shape[0] != channels:
         image = _gray(image) if channels == 1 else transforms.grayscale_to_rgb(image)
@@ -106,29 +104,6 @@ def _gray(image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "1 height wid
     return torch.einsum("chw,c->hw", image.float(), weights).round().to(torch.uint8).unsqueeze(0)
 
 
-data_sources: Registry[LabelledImages] = Registry("data source")
-
-
-class _ImageSpec(Spec):
-    """What every source shares."""
-
-    resize: int | None = Field(
-        default=None,
-        ge=1,
-        description="shorter side in pixels before the central crop to the teacher's input (256 is usual for 224); "
-        "none: just large enough to crop",
-    )
-
-
-class FolderSpec(_ImageSpec):
-    """Image files in one sub-folder per class."""
-
-    name: Literal["folder"] = "folder"
-    path: Path = Field(
-        description="folder with one sub-folder per class, named like the teacher's classes or else in their order"
-    )
-
-
 @data_sources.register(FolderSpec)
 def folder_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledImages:
     """Image files in one sub-folder per class; sub-folders are matched by name, else by alphabetical order."""
@@ -141,6 +116,8 @@ def folder_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledI
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
         raise InputError(f"{path} has no sub-folders; put the images into one sub-folder per class")
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
     files: list[Path] = []
     labels: list[int] = []
     for folder, label in zip(folders, _class_indices(path, [f.name for f in folders], teacher), strict=True):
@@ -180,21 +157,13 @@ def _class_indices(path: Path, folders: Sequence[str], teacher: Teacher) -> list
 
 def _decode(file: Path, channels: int) -> Pixels:
     """An image file as gray or RGB bytes."""
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
     try:
         with Image.open(file) as image:
-            return transforms.pil_to_tensor(image.convert("L" if channels == 1 else "RGB"))
+            return pil_to_tensor(image.convert("L" if channels == 1 else "RGB"))
     except OSError as error:
         raise InputError(f"{file} cannot be read as an image; repair or remove it") from error
-
-
-class NpzSpec(_ImageSpec):
-    """NumPy arrays `images` and `labels` in one .npz file."""
-
-    name: Literal["npz"] = "npz"
-    path: Path = Field(
-        description=".npz file with `images`, uint8 of shape [N, H, W], [N, H, W, C] or [N, C, H, W], "
-        "and `labels`, integers of shape [N]"
-    )
 
 
 @data_sources.register(NpzSpec)
@@ -252,25 +221,16 @@ def _channel_axis(path: Path, shape: tuple[int, ...], channels: int) -> int | No
     )
 
 
-class TorchvisionSpec(_ImageSpec):
-    """A data set of torchvision."""
-
-    name: Literal["torchvision"] = "torchvision"
-    dataset: Literal["CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST"] = Field(
-        description="class in torchvision.datasets; export others to npz or to a folder"
-    )
-    root: Path = Field(description="folder that holds the data set's files as torchvision lays them out")
-    split: Literal["test", "train"] = Field(default="test", description="which part to judge on")
-    download: bool = Field(default=False, description="fetch the files into `root` if they are not there")
-
-
 @data_sources.register(TorchvisionSpec)
 def torchvision_images(
     dataset: str, root: Path, split: str, download: bool, resize: int | None, teacher: Teacher
 ) -> LabelledImages:
     """A data set of torchvision; its class order must be the teacher's."""
+    from torchvision import datasets
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
     root = root.expanduser()
-    kind = getattr(torchvision.datasets, dataset)
+    kind = getattr(datasets, dataset)
     try:
         images = kind(root, train=split == "train", download=download)
     except RuntimeError as error:
@@ -287,7 +247,7 @@ def torchvision_images(
     return LabelledImages(
         f"torchvision {dataset}, {split} split",
         torch.as_tensor(images.targets),
-        lambda i: transforms.pil_to_tensor(images[i][0]),
+        lambda i: pil_to_tensor(images[i][0]),
         teacher,
         resize,
     )

@@ -17,16 +17,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
+from nas_core.settings.strategies import Score
 from nas_core.training.batches import Batch
-
-Score = Literal["naswot", "synflow", "zico", "expressivity", "progressivity", "trainability"]
 
 WORST = -math.inf
 # Of ratios and logarithms; far below what they are compared with.

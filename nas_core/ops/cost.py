@@ -7,7 +7,6 @@ from typing import Generic, TypeVar
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from nas_core.ops.mixed import Choice, indices_of
 
@@ -23,6 +22,8 @@ def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
         module: Takes one tensor (batch, channels, height, width).
         input_shape: (channels, height, width) of the image.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # It imports a compiler, where there is one.
+
     shadow = copy.deepcopy(module).to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shadow(torch.empty(1, *input_shape, device="meta"))

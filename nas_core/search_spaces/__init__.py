@@ -1,4 +1,4 @@
-"""The search spaces, by name; importing this package registers all of them."""
+"""The search spaces, by name; importing this package registers what builds them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,8 @@ from nas_core.search_spaces import nasbench1shot1 as nasbench1shot1
 from nas_core.search_spaces import nasbench201 as nasbench201
 from nas_core.search_spaces import proxyless as proxyless
 from nas_core.search_spaces import shufflenet as shufflenet
-from nas_core.search_spaces.base import Architecture, Gate, Gates, SearchSpace, Slot, Subset, Supernet, spaces
+from nas_core.search_spaces.base import Architecture, Gate, Gates, SearchSpace, Slot, Subset, Supernet
+from nas_core.settings.spaces import spaces
 
 __all__ = ["Architecture", "Gate", "Gates", "SearchSpace", "Slot", "Subset", "Supernet", "rebuild_network", "spaces"]
 

@@ -27,7 +27,6 @@ from nas_core.ops.mixed import Choice as Choice
 from nas_core.ops.mixed import Gate as Gate
 from nas_core.ops.mixed import Gates
 from nas_core.ops.mixed import Subset as Subset
-from nas_core.registry import Registry
 
 # One choice per slot.
 Choices: TypeAlias = tuple[Choice, ...]
@@ -385,6 +384,3 @@ def _part(choices: Sequence[Choice], decision: Decision) -> Choices:
 
 def _draw(options: int, generator: torch.Generator) -> int:
     return int(torch.randint(options, (), generator=generator))
-
-
-spaces: Registry[SearchSpace] = Registry("search space")

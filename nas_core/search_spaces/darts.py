@@ -9,27 +9,25 @@ import copy
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import Field
 from torch import nn
 
 from nas_core.errors import InputError
 from nas_core.ops.cost import Part
 from nas_core.ops.mixed import MixedOperation
-from nas_core.search_spaces.base import Architecture, Chosen, Decision, SearchSpace, Slot, Supernet, spaces
+from nas_core.search_spaces.base import Architecture, Chosen, Decision, SearchSpace, Slot, Supernet
 from nas_core.search_spaces.darts_cells import (
     EDGES,
     Macro,
-    Stem,
     cell_operation,
     check_auxiliary,
     edge_stride,
     reduction_cells,
 )
-from nas_core.search_spaces.darts_subspaces import SUBSPACES, Subspace
+from nas_core.search_spaces.darts_subspaces import SUBSPACES
 from nas_core.search_spaces.genotype import Genotype, Pairs, parse_genotype
-from nas_core.search_spaces.scaling import ScalableSpec
+from nas_core.settings.spaces import DartsSpaceSpec, Stem, Subspace, spaces
 
 # A cell keeps this many of a node's incoming edges.
 KEPT = 2
@@ -37,24 +35,6 @@ KEPT = 2
 
 class DartsSupernet(Macro, Supernet):
     """The macro network with every allowed operation on every edge of every cell."""
-
-
-class DartsSpaceSpec(ScalableSpec):
-    """DARTS cells: a normal and a reduction cell of four nodes, two edges into each, eight operations."""
-
-    width_field: ClassVar[str] = "network_channels"
-    depth_field: ClassVar[str | None] = "network_cells"
-    name: Literal["darts"] = "darts"
-    subspace: Subspace = Field(
-        default="none", description="restriction of Zela et al. 2020 (s1, s2, s3 or s4), or none for all of DARTS"
-    )
-    channels: int = Field(default=16, ge=2, le=512, description="channels of a node in the supernet's first cells")
-    cells: int = Field(default=8, ge=1, le=50, description="cells of the supernet")
-    network_channels: int = Field(
-        default=36, ge=2, le=512, description="channels of a node in the network's first cells"
-    )
-    network_cells: int = Field(default=20, ge=1, le=50, description="cells of the stand-alone network")
-    stem: Stem = Field(default="cifar", description="cifar keeps the images' size; imagenet takes an eighth of it")
 
 
 @spaces.register(DartsSpaceSpec)

@@ -16,6 +16,7 @@ from nas_core.errors import InputError
 from nas_core.ops.mixed import Gates, left_out
 from nas_core.ops.primitives import EndingInNorm, Zero, average_pool, conv_bn, relu_conv_bn
 from nas_core.ops.stochastic import DropPath, Noise, SeededForward
+from nas_core.settings.spaces import Stem
 
 OperationName = Literal[
     "none",
@@ -30,7 +31,6 @@ OperationName = Literal[
 ]
 # "noise" belongs to S4 alone.
 OPERATIONS: tuple[OperationName, ...] = get_args(OperationName)[:-1]
-Stem = Literal["cifar", "imagenet"]
 
 # (target, source) of each edge of a cell, in the order of the slots: 0 and 1 are the outputs of the two cells before.
 EDGES = tuple((target, source) for target in range(2, 6) for source in range(target))

@@ -4,11 +4,9 @@ Source: Zela et al., "Understanding and Robustifying Differentiable Architecture
 reference code.
 """
 
-from typing import Literal
-
 from nas_core.search_spaces.darts_cells import EDGES, OPERATIONS
+from nas_core.settings.spaces import Subspace
 
-Subspace = Literal["none", "s1", "s2", "s3", "s4"]
 # The operations of each edge of a cell, in the order of EDGES.
 CellOperations = tuple[tuple[str, ...], ...]
 

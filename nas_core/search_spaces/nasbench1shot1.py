@@ -14,14 +14,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
-from pydantic import Field
 from torch import nn
 
 from nas_core.errors import InputError
 from nas_core.ops.cost import Part
 from nas_core.ops.mixed import MixedOperation
 from nas_core.ops.primitives import conv_bn
-from nas_core.search_spaces.base import Architecture, Choices, Chosen, Decision, SearchSpace, Slot, Supernet, spaces
+from nas_core.search_spaces.base import Architecture, Choices, Chosen, Decision, SearchSpace, Slot, Supernet
 from nas_core.search_spaces.nasbench1shot1_cells import (
     STACKS,
     Cell,
@@ -34,7 +33,7 @@ from nas_core.search_spaces.nasbench1shot1_cells import (
     take,
 )
 from nas_core.search_spaces.rows import shrunk
-from nas_core.search_spaces.scaling import ScalableSpec
+from nas_core.settings.spaces import NasBench1Shot1Spec, spaces
 
 OPERATIONS = ("maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu")
 INPUT, OUTPUT = "input", "output"
@@ -45,26 +44,6 @@ PARENTS = {"s1": (1, 2, 2, 2, 2), "s2": (1, 1, 2, 2, 3), "s3": (1, 1, 1, 2, 2, 2
 
 class NasBench1Shot1Supernet(Macro, Supernet):
     """The macro network with every allowed operation and input; called with one gate per slot."""
-
-
-class NasBench1Shot1Spec(ScalableSpec):
-    """NAS-Bench-1Shot1: cells of NAS-Bench-101 with a fixed number of inputs per block, in three variants."""
-
-    width_field: ClassVar[str] = "network_channels"
-    depth_field: ClassVar[str | None] = "cells"
-    name: Literal["nasbench1shot1"] = "nasbench1shot1"
-    space: Literal["s1", "s2", "s3"] = Field(default="s1", description="which of the three spaces: s1, s2 or s3")
-    channels: int = Field(
-        default=16, ge=1, le=512, description="channels of a block in the supernet's first stack; they double twice"
-    )
-    network_channels: int = Field(
-        default=64, ge=1, le=512, description="channels of a block in the network's first stack; they double twice"
-    )
-    cells: int = Field(default=3, ge=1, le=50, description="cells per stack")
-    loose_ends: bool = Field(
-        default=True,
-        description="whether architectures may hold blocks that the output does not depend on, as in the benchmark",
-    )
 
 
 @spaces.register(NasBench1Shot1Spec)

@@ -7,21 +7,18 @@ BatchNorm layers lack scale and shift; stem, residual blocks and head are the st
 import copy
 import re
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 
 from nas_core.errors import InputError
 from nas_core.ops.cost import Part
 from nas_core.ops.mixed import Gates, MixedOperation
 from nas_core.ops.primitives import Zero, average_pool, relu_conv_bn
-from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet, spaces
-from nas_core.search_spaces.scaling import ScalableSpec
-
-OperationName = Literal["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
-OPERATIONS: tuple[OperationName, ...] = get_args(OperationName)
+from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet
+from nas_core.settings.spaces import NASBENCH201_OPERATIONS as OPERATIONS
+from nas_core.settings.spaces import NasBench201Spec, spaces
 
 # (target, source) of each edge, in the order of the slots.
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
@@ -132,21 +129,6 @@ class Macro(nn.Module):
 
 class NasBench201Supernet(Macro, Supernet):
     """The macro network with every allowed operation on every edge; called with one gate per edge."""
-
-
-class NasBench201Spec(ScalableSpec):
-    """NAS-Bench-201's cell space: 5 operations on 6 edges of one cell, repeated in 3 stages."""
-
-    width_field: ClassVar[str] = "channels"
-    depth_field: ClassVar[str | None] = "cells"
-    name: Literal["nasbench201"] = "nasbench201"
-    channels: int = Field(
-        default=16, ge=1, le=512, description="channels of the first of three stages; they double twice"
-    )
-    cells: int = Field(default=5, ge=1, le=50, description="cells per stage")
-    operations: tuple[OperationName, ...] = Field(
-        default=OPERATIONS, min_length=1, description="operations that any edge may choose from"
-    )
 
 
 @spaces.register(NasBench201Spec)

@@ -6,19 +6,18 @@ shortcut, and may be left out by choosing Zero. Images had 224 pixels there; `st
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 
 from nas_core.errors import InputError
 from nas_core.ops.cost import Part
 from nas_core.ops.mixed import MixedOperation
 from nas_core.ops.primitives import Zero, conv_bn
-from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet, spaces
-from nas_core.search_spaces.rows import BlockRow, Strides, check_strides, shrunk
-from nas_core.search_spaces.scaling import ScalableSpec
+from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet
+from nas_core.search_spaces.rows import BlockRow, check_strides, shrunk
+from nas_core.settings.spaces import ProxylessSpaceSpec, spaces
 
 # The reference code's names: kernel, then expansion.
 CONVOLUTIONS = tuple(f"{kernel}x{kernel}_MBConv{expansion}" for kernel in (3, 5, 7) for expansion in (3, 6))
@@ -102,26 +101,6 @@ class Block(nn.Module):
 
 class ProxylessSupernet(BlockRow, Supernet):
     """The macro network with every allowed operation in every block; called with one gate per block."""
-
-
-class ProxylessSpaceSpec(ScalableSpec):
-    """ProxylessNAS' MobileNetV2 blocks: six convolutions, or none where the shape stays, in each of 21 blocks."""
-
-    width_field: ClassVar[str] = "stage_channels"
-    name: Literal["proxyless"] = "proxyless"
-    stage_blocks: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(
-        default=(4, 4, 4, 4, 4, 1), min_length=1, max_length=10, description="blocks of each stage"
-    )
-    stage_channels: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
-        default=(24, 40, 80, 96, 192, 320), min_length=1, max_length=10, description="channels of each stage"
-    )
-    strides: Strides = Field(
-        default=(2, 2, 2, 2, 1, 2, 1),
-        min_length=2,
-        max_length=11,
-        description="step in pixels of the stem and of each stage's first block: 2 halves the map. For images of "
-        "32 pixels 1, 1, 2, 2, 1, 2, 1",
-    )
 
 
 @spaces.register(ProxylessSpaceSpec)

@@ -2,15 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nas_core.errors import InputError
 from nas_core.ops.mixed import Gates
-
-Strides = tuple[Literal[1, 2], ...]
 
 
 class BlockRow(nn.Module):

@@ -9,9 +9,8 @@ strategy needs to know, and one set of weights per kind, of which each width tak
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import Field, field_validator
 from torch import nn
 
 from nas_core.errors import InputError
@@ -19,54 +18,16 @@ from nas_core.ops.cost import Part
 from nas_core.ops.mixed import MixedOperation
 from nas_core.ops.primitives import conv_bn
 from nas_core.ops.stochastic import Dropout
-from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet, spaces
-from nas_core.search_spaces.rows import BlockRow, Strides, check_strides, shrunk
-from nas_core.search_spaces.scaling import ScalableSpec
+from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet
+from nas_core.search_spaces.rows import BlockRow, check_strides, shrunk
 from nas_core.search_spaces.shufflenet_blocks import KINDS, Block, Operation, Place, shared_blocks
+from nas_core.settings.spaces import ShuffleNetSpec, spaces
 
 STEM_CHANNELS, HEAD_CHANNELS = 16, 1024
 
 
 class ShuffleNetSupernet(BlockRow, Supernet):
     """The macro network with every allowed operation in every block; called with one gate per block."""
-
-
-class ShuffleNetSpec(ScalableSpec):
-    """Single Path One-Shot's ShuffleNetV2 blocks: a choice of four in each of 20 blocks."""
-
-    width_field: ClassVar[str] = "stage_channels"
-    name: Literal["shufflenet"] = "shufflenet"
-    stage_blocks: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(
-        default=(4, 4, 8, 4), min_length=1, max_length=8, description="blocks of each stage"
-    )
-    stage_channels: tuple[Annotated[int, Field(ge=18, le=4096, multiple_of=2)], ...] = Field(
-        default=(64, 160, 320, 640),
-        min_length=1,
-        max_length=8,
-        description="channels of each stage, even and growing",
-    )
-    strides: Strides = Field(
-        default=(2, 2, 2, 2, 2),
-        min_length=2,
-        max_length=9,
-        description="step in pixels of the stem and of each stage's first block: 2 halves the map. For images of "
-        "32 pixels 1, 1, 2, 2, 2",
-    )
-    dropout: float = Field(default=0.1, ge=0, lt=1, description="rate of dropped features before the classifier")
-    channel_factors: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field(
-        default=(1.0,),
-        min_length=1,
-        max_length=16,
-        description="factors on the inner channels of a block to choose from, growing; one alone: no channel search. "
-        "Published are 0.2, 0.4, 0.5, 0.6, 0.8, 1, 1.2, 1.4, 1.5, 1.6",
-    )
-
-    @field_validator("channel_factors")
-    @classmethod
-    def _factors_grow(cls, factors: tuple[float, ...]) -> tuple[float, ...]:
-        if list(factors) != sorted({round(factor, 3) for factor in factors}):
-            raise ValueError("channel_factors must grow and have three decimals at most, such as [0.5, 1, 1.5]")
-        return factors
 
 
 @spaces.register(ShuffleNetSpec)

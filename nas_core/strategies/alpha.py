@@ -1,16 +1,15 @@
 """Architecture weights (alpha): trainable logits, the gates that they make, and the architecture that they mean."""
 
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nas_core.errors import InputError
 from nas_core.search_spaces.base import Architecture, SearchSpace
+from nas_core.settings.differentiable import Relaxation
 from nas_core.strategies.budget import Budget
-
-Relaxation = Literal["softmax", "one-hot"]
 
 
 class ArchitectureWeights:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.ops.initialisation import initialise
-from nas_core.registry import Registry
 from nas_core.search_spaces.base import Architecture, SearchSpace, Supernet
 from nas_core.seeding import generator
 from nas_core.strategies.budget import Budget
@@ -117,6 +116,3 @@ class Strategy(abc.ABC):
         Raises:
             InputError: Before anything is computed, see `check`.
         """
-
-
-strategies: Registry[Strategy] = Registry("strategy")

@@ -1,7 +1,7 @@
 """Differentiable search: one or more stages, each of which trains a `Mixture`; a grid makes several searches of it.
 
 Source: Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search", arXiv:1806.09055; for the parts see
-`parts.DifferentiableSpec`, for published combinations `presets`.
+`DifferentiableSpec`, for published combinations `nas_core.settings.presets`.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,14 @@ import torch
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.errors import InputError
 from nas_core.search_spaces.base import SearchSpace
+from nas_core.settings.differentiable import DifferentiableSpec
+from nas_core.settings.strategies import strategies
 from nas_core.strategies.alpha import edge_groups
-from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
+from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy
 from nas_core.strategies.budget import Budget
 from nas_core.strategies.grid import Grid
 from nas_core.strategies.mixture import Mixture
-from nas_core.strategies.parts import DifferentiableSpec
-from nas_core.strategies.progressive import keeps_budget
+from nas_core.strategies.progressive import excluded, keeps_budget, survivors
 from nas_core.training.loop import train
 
 
@@ -36,7 +37,7 @@ class Differentiable(Strategy):
         """Refuse a space without what the parts need, such as edges, channels to divide, or cells to add."""
         budget.check(space)
         progression, partial = self.settings.progression, self.settings.partial
-        if not keeps_budget(space, progression.excluded(space), budget):
+        if not keeps_budget(space, excluded(progression, space), budget):
             raise InputError(
                 f"no architecture of {space.name} without `none` keeps {budget.setting} = "
                 f"{budget.written(budget.limit or 0)}; raise it, or set "
@@ -87,7 +88,7 @@ class Differentiable(Strategy):
             loop, last = None, number + 1 == len(settings.progression.stages)
             if not last:
                 allowed = settings.progression.stages[number + 1].operations
-                kept = settings.progression.survivors(mixture.alpha, space, allowed, task.budget)
+                kept = survivors(settings.progression, mixture.alpha, space, allowed, task.budget)
             stopped = mixture.stop_epoch()
             architecture = curve[-1 if stopped is None else stopped]["architecture"]
         return SearchOutcome(task.space.parse(architecture), training, curve)

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from pydantic import Field, model_validator
 
 from nas_core.checkpoint import Checkpoint
-from nas_core.registry import Spec
 from nas_core.search_spaces.base import Choices, SearchSpace
 from nas_core.seeding import generator as seeded
 from nas_core.strategies.base import SearchTask
@@ -19,30 +17,6 @@ Option = TypeVar("Option")
 
 # This many proposals in a row without a new architecture mean that there is none left to find.
 PATIENCE = 200
-
-
-class EvolutionSpec(Spec):
-    """How many architectures a generation has, and where they come from."""
-
-    population: int = Field(default=50, ge=1, description="architectures rated per generation")
-    generations: int = Field(default=20, ge=1, description="generations, the random first one included")
-    parents: int = Field(
-        default=10, ge=1, description="best architectures so far from which the next generation descends"
-    )
-    crossovers: int = Field(default=25, ge=0, description="architectures per generation that combine two parents")
-    mutants: int = Field(default=25, ge=0, description="architectures per generation that mutate one parent")
-    mutation_probability: float = Field(
-        default=0.1, gt=0, le=1, description="chance of each slot of a mutant to be redrawn"
-    )
-
-    @model_validator(mode="after")
-    def _children_fit_the_population(self) -> "EvolutionSpec":
-        if self.crossovers + self.mutants > self.population:
-            raise ValueError(
-                f"crossovers + mutants = {self.crossovers + self.mutants} must not exceed "
-                f"population = {self.population}"
-            )
-        return self
 
 
 @dataclass(frozen=True)

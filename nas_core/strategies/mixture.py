@@ -1,7 +1,7 @@
 """A supernet whose gates are a relaxation of the choice, in training together with its architecture weights.
 
 In each step architecture weights (alpha) go down the validation loss, then the network's weights go down the training
-loss; both losses are the teacher's. What else happens is a matter of the parts, see `parts.DifferentiableSpec`.
+loss; both losses are the teacher's. What else happens is a matter of the parts, see `DifferentiableSpec`.
 
 Source: Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search", arXiv:1806.09055, algorithm 1.
 """
@@ -19,11 +19,12 @@ from nas_core.evaluation.hessian import curvature
 from nas_core.ops.batch_norm import kept_statistics
 from nas_core.search_spaces.base import SearchSpace, Supernet
 from nas_core.seeding import generator
+from nas_core.settings.differentiable import DifferentiableSpec, Regularisation, Stage
 from nas_core.strategies.alpha import ArchitectureWeights
 from nas_core.strategies.base import SearchTask
-from nas_core.strategies.parts import DifferentiableSpec
-from nas_core.strategies.progressive import SKIP, Stage
-from nas_core.strategies.regularisation import Drops, Regularisation
+from nas_core.strategies.perturbation import perturbed
+from nas_core.strategies.progressive import SKIP, derive
+from nas_core.strategies.regularisation import Drops
 from nas_core.strategies.second_order import second_order_gradient
 from nas_core.training.augmentation import cutout
 from nas_core.training.batches import Batch
@@ -96,8 +97,9 @@ class Mixture(Trainee):
             images = cutout(images, chance, side, draws)
         with torch.no_grad():
             mixture = self.alpha.mixture()
-        moved = settings.perturbation.moved(
+        moved = perturbed(
             mixture,
+            settings.perturbation,
             settings.perturbation.epsilon(self._epoch, settings.epochs),
             lambda tried: self._loss_as_it_stands(images, tried),
             self._perturbing,
@@ -118,7 +120,7 @@ class Mixture(Trainee):
         of the whole space)}.
         """
         self._drops.off()
-        architecture = self._settings.progression.derive(self.alpha, self._space, self._task.budget)
+        architecture = derive(self._settings.progression, self.alpha, self._space, self._task.budget)
         entry = {
             "epoch": self._number * self._settings.epochs + record["epoch"],
             "loss": record["loss"],

@@ -8,52 +8,15 @@ arXiv:2002.05283, sections 4.1 (random) and 4.2 (adversarial), and their referen
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
-from nas_core.registry import Spec
+from nas_core.settings.differentiable import Perturbation
 
 # One vector of operation weights per slot.
 Mixture = Sequence[Tensor]
-
-
-class Perturbation(Spec):
-    """How far, and in which direction, the mixture is moved in each step of the network's weights."""
-
-    kind: Literal["none", "random", "adversarial"] = Field(
-        default="none",
-        description="none; random: uniform in the box; adversarial: up the training loss within the box",
-    )
-    start: float = Field(default=0.03, ge=0, le=1, description="half side of the box (epsilon) in the first epoch")
-    growth: float = Field(
-        default=0.27, ge=0, le=1, description="what epsilon gains by the end, in proportion to the epochs done"
-    )
-    steps: int = Field(default=7, ge=1, description="steps up the loss, each 2 epsilon / steps long; adversarial only")
-
-    def epsilon(self, epoch: int, epochs: int) -> float:
-        """Half the side of the box in an epoch, counted from 0."""
-        return self.start + self.growth * epoch / epochs
-
-    def moved(
-        self, mixture: Mixture, epsilon: float, loss: Callable[[Mixture], Tensor], generator: torch.Generator
-    ) -> list[Tensor]:
-        """The mixture that the weights learn at.
-
-        Args:
-            mixture: Clean weights per slot, without a graph.
-            epsilon: Half the side of the box.
-            loss: The training loss of a mixture; asked by the adversarial perturbation only.
-            generator: Source of all draws.
-        """
-        if self.kind == "random":
-            return random_mixture(mixture, epsilon, generator)
-        if self.kind == "adversarial":
-            return adversarial_mixture(mixture, epsilon, self.steps, loss, generator)
-        return list(mixture)
 
 
 def project(weights: Float[Tensor, " operations"]) -> Float[Tensor, " operations"]:
@@ -107,3 +70,26 @@ def adversarial_mixture(
     with torch.no_grad():
         worse = bool(loss(moved) >= loss(mixture))
     return moved if worse else list(mixture)
+
+
+def perturbed(
+    mixture: Mixture,
+    perturbation: Perturbation,
+    epsilon: float,
+    loss: Callable[[Mixture], Tensor],
+    generator: torch.Generator,
+) -> list[Tensor]:
+    """The mixture that the weights learn at.
+
+    Args:
+        mixture: Clean weights per slot, without a graph.
+        perturbation: Which kind, and in how many steps.
+        epsilon: Half the side of the box.
+        loss: The training loss of a mixture; asked by the adversarial perturbation only.
+        generator: Source of all draws.
+    """
+    if perturbation.kind == "random":
+        return random_mixture(mixture, epsilon, generator)
+    if perturbation.kind == "adversarial":
+        return adversarial_mixture(mixture, epsilon, perturbation.steps, loss, generator)
+    return list(mixture)

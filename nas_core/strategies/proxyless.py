@@ -6,11 +6,10 @@ learn alone and those in which alpha learns too; in the paper each has its own.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
@@ -19,57 +18,14 @@ from nas_core.ops.batch_norm import kept_statistics
 from nas_core.ops.mixed import Gate, Subset
 from nas_core.search_spaces.base import SearchSpace, Supernet
 from nas_core.seeding import generator
+from nas_core.settings.strategies import ProxylessSpec, strategies
 from nas_core.strategies.alpha import ArchitectureWeights
-from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
+from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy
 from nas_core.strategies.budget import Budget
 from nas_core.strategies.evolution import Choices
-from nas_core.strategies.parts import Decay
 from nas_core.strategies.progressive import SKIP
 from nas_core.training.batches import Batch
 from nas_core.training.loop import Averages, Step, Trainee, train
-from nas_core.training.recipe import Recipe
-
-
-class ProxylessSpec(Recipe):
-    """ProxylessNAS (Cai et al. 2019): one sampled path runs; alpha learns by the two-path gradient."""
-
-    name: Literal["proxyless"] = "proxyless"
-    epochs: int = Field(default=160, ge=1, description="passes over the training images")
-    learning_rate: float = Field(default=0.05, gt=0, description="peak learning rate of the supernet's weights")
-    warmup_epochs: int = Field(
-        default=0, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs"
-    )
-    weight_decay: float = Field(default=4e-5, ge=0, description="L2 penalty on convolution and linear weights")
-    alpha_learning_rate: float = Field(
-        default=1e-3, gt=0, description="learning rate of Adam for the architecture weights"
-    )
-    alpha_betas: tuple[Decay, Decay] = Field(
-        default=(0.0, 0.999),
-        description="decay rates of Adam's two moments for the architecture weights, each in [0, 1)",
-    )
-    alpha_start: float = Field(
-        default=0.25, ge=0, lt=1, description="share of the epochs in which the network's weights learn alone"
-    )
-    alpha_every: int = Field(default=5, ge=1, description="weight steps per step of the architecture weights")
-    update: Literal["two-path", "reinforce"] = Field(
-        default="two-path",
-        description="two-path: the gradient of two sampled operations per slot; reinforce: rewards of sampled paths",
-    )
-    cost_loss: Literal["none", "mul-log", "add-linear"] = Field(
-        default="mul-log",
-        description="how the expected cost E (latency in ms with search.latency_table, else what search limits, by "
-        "default multiply-accumulates) enters the loss of two-path, against its limit R (the dearest architecture "
-        "without one); mul-log: factor x loss x (log E / log R)^power; add-linear: loss + factor x (E - R) / R",
-    )
-    cost_factor: float = Field(default=0.2, gt=0, description="the factor in cost_loss")
-    cost_power: float = Field(default=0.3, ge=0, description="the power in cost_loss mul-log")
-    samples: int = Field(default=10, ge=1, description="paths per step of reinforce")
-    reward_exponent: float = Field(
-        default=0.1, ge=0, description="reinforce: the reward is agreement x (R / cost)^exponent"
-    )
-    baseline_decay: float = Field(
-        default=0.99, ge=0, lt=1, description="reinforce: what remains of the baseline after a step; rest: mean reward"
-    )
 
 
 def pair_gradient(slopes: Float[Tensor, " 2"], chances: Float[Tensor, " 2"]) -> Float[Tensor, " 2"]:

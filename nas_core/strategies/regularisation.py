@@ -9,28 +9,9 @@ arXiv:1904.12760, section 3.3.
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from nas_core.ops.mixed import MixedOperation
-from nas_core.registry import Spec
-
-
-class Regularisation(Spec):
-    """Random losses in the steps of the search; both chances rise linearly from 0 in the first epoch."""
-
-    drop_path: float = Field(
-        default=0.0, ge=0, lt=1, description="chance of an image to lose an edge, in the last epoch; others are scaled"
-    )
-    cutout: float = Field(
-        default=0.0, ge=0, le=1, description="chance of a training image to lose a square, in the last epoch"
-    )
-    cutout_side: float = Field(default=0.5, gt=0, le=1, description="side of the square, as a share of the image's")
-
-    @staticmethod
-    def ramp(chance: float, epoch: int, epochs: int) -> float:
-        """A chance in an epoch, counted from 0: 0 in the first, all of it in the last."""
-        return chance * epoch / max(1, epochs - 1)
 
 
 class Drops:

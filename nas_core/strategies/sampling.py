@@ -2,14 +2,12 @@
 
 import abc
 import math
-from typing import Literal
 
 import torch
 
 from nas_core.errors import InputError
 from nas_core.search_spaces.base import Choices, SearchSpace
-
-PathSampling = Literal["uniform", "mac-bins", "fair"]
+from nas_core.settings.strategies import PathSampling
 
 # Draws into one bin of costs; the published code's.
 TRIES = 500

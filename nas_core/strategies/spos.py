@@ -7,50 +7,25 @@ supernet learns from the teacher's soft labels, and an architecture's score is t
 import functools
 import itertools
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.ops.batch_norm import recalibrate
 from nas_core.search_spaces.base import Choices, SearchSpace, Supernet
 from nas_core.seeding import generator
-from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
+from nas_core.settings.strategies import PathSampling, PriorSpec, SposSpec, strategies
+from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy
 from nas_core.strategies.budget import Budget
 from nas_core.strategies.candidates import best, negative_loss, search_curve
-from nas_core.strategies.evolution import Evolution, EvolutionSpec
-from nas_core.strategies.sampling import PathSampling, Sampler, make_sampler
-from nas_core.strategies.training_free import PriorSpec
+from nas_core.strategies.evolution import Evolution
+from nas_core.strategies.sampling import Sampler, make_sampler
+from nas_core.strategies.training_free import promising
 from nas_core.training.loop import Trainee, train
 from nas_core.training.recipe import Recipe
-
-
-class SposSpec(EvolutionSpec, Recipe):
-    """Single Path One-Shot (Guo et al. 2020): single-path training, then evolutionary search."""
-
-    name: Literal["spos"] = "spos"
-    learning_rate: float = Field(
-        default=0.05, gt=0, description="peak learning rate of the supernet, after the warm-up"
-    )
-    warmup_epochs: int = Field(
-        default=0, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs"
-    )
-    weight_decay: float = Field(default=4e-5, ge=0, description="L2 penalty on convolution and linear weights")
-    sampling: PathSampling = Field(
-        default="uniform",
-        description="paths of a training step; uniform: one; mac-bins: one of a cost drawn uniformly; fair: several, "
-        "which hold every operation of a slot once",
-    )
-    mac_bins: int = Field(default=7, ge=1, description="bins of cost that paths are drawn from; mac-bins only")
-    recalibration_batches: int = Field(
-        default=20, ge=1, description="training batches that give each candidate its own BatchNorm statistics"
-    )
-    prior: PriorSpec | None = Field(
-        default=None, description="training-free scores that choose the first generation; none: it is random"
-    )
 
 
 class SinglePath(Trainee):
@@ -174,7 +149,7 @@ class Spos(Strategy):
             lambda path: {"score": rating(path)},
             Checkpoint(state.get("evolution"), functools.partial(save, "evolution")),
             lambda done, figures: progress(steps + done, steps + ratings, figures),
-            first=self.prior and functools.partial(self.prior.best, task, self.evolution.population),
+            first=self.prior and functools.partial(promising, self.prior, task, self.evolution.population),
         )
         found = task.space.parse(best(candidates)["architecture"])
         return SearchOutcome(found, training, search_curve(candidates), candidates)

@@ -6,52 +6,19 @@ the baseline without weight sharing.
 """
 
 import math
-from typing import Any, Literal
-
-from pydantic import Field, model_validator
+from typing import Any
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.ops.initialisation import initialise
 from nas_core.search_spaces.base import Choices
 from nas_core.seeding import generator
-from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
+from nas_core.settings.strategies import PriorSpec, SuccessiveHalvingSpec, strategies
+from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy
 from nas_core.strategies.candidates import Candidate, best, candidate, negative_loss, search_curve
 from nas_core.strategies.evolution import Evolution
-from nas_core.strategies.training_free import PriorSpec
+from nas_core.strategies.training_free import promising
 from nas_core.training.loop import Trainee, train
 from nas_core.training.recipe import Recipe
-
-
-class SuccessiveHalvingSpec(Recipe):
-    """Successive halving (Jamieson and Talwalkar 2016) of promising architectures, each trained alone; no supernet."""
-
-    name: Literal["successive-halving"] = "successive-halving"
-    epochs: int = Field(
-        default=2, ge=1, description="passes over the training images, for each architecture of the first rung"
-    )
-    warmup_epochs: int = Field(
-        default=0, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs"
-    )
-    architectures: int = Field(default=27, ge=1, description="architectures of the first rung, all different")
-    rungs: int = Field(
-        default=3, ge=1, description="times that architectures are trained; each rung's start from fresh weights"
-    )
-    eta: int = Field(
-        default=3, ge=2, description="from rung to rung one of so many stays, and is trained for so many times longer"
-    )
-    prior: PriorSpec | None = Field(
-        default=PriorSpec(),
-        description="training-free scores that choose the architectures of the first rung; none: they are random",
-    )
-
-    @model_validator(mode="after")
-    def _someone_stays(self) -> "SuccessiveHalvingSpec":
-        if self.eta ** (self.rungs - 1) > self.architectures:
-            raise ValueError(
-                f"architectures = {self.architectures} leave none for the last of rungs = {self.rungs}, where one of "
-                f"{self.eta ** (self.rungs - 1)} is left; give more architectures or fewer rungs"
-            )
-        return self
 
 
 @strategies.register(SuccessiveHalvingSpec)
@@ -119,7 +86,7 @@ class SuccessiveHalving(Strategy):
     def _first(self, task: SearchTask) -> list[str]:
         """The architectures of the first rung, in the space's notation."""
         if self.prior is not None:
-            paths = self.prior.best(task, self.architectures)
+            paths = promising(self.prior, task, self.architectures)
         else:
             draws = generator(task.seed, "search.random")
             paths = Evolution.random(self.architectures).propose(task.space, {}, task.budget, draws)

@@ -6,56 +6,26 @@ sum of log(rank / number of architectures), the best rank being that number.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
-from nas_core.evaluation.zero_cost import Score, training_free_scores
+from nas_core.evaluation.zero_cost import training_free_scores
 from nas_core.ops.initialisation import initialise
-from nas_core.registry import Spec
 from nas_core.search_spaces.base import Choices
 from nas_core.seeding import generator
-from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy, strategies
+from nas_core.settings.strategies import Images, Inputs, PriorSpec, Rated, Score, TrainingFreeSpec, strategies
+from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy
 from nas_core.strategies.budget import macs_budget, parameter_budget
 from nas_core.strategies.candidates import Candidate, best, search_curve
-from nas_core.strategies.evolution import Evolution, EvolutionSpec
+from nas_core.strategies.evolution import Evolution
 from nas_core.training.batches import Batch
 
-Images = Literal["noise", "synthetic"]
-Inputs = Literal["published", Images]
-# What a network costs is a score too: the more the better, see `zero_cost`.
-Cost = Literal["macs", "parameters"]
-Rated = Literal[Score, Cost]
 SCORES: tuple[Score, ...] = get_args(Score)
-
-AZ_NAS: tuple[Rated, ...] = ("expressivity", "progressivity", "trainability", "macs")
 # What a score's paper showed the networks: AZ-NAS noise, the others images. Synflow makes an input of its own.
 PUBLISHED: dict[Score, Images] = dict.fromkeys(SCORES, "noise") | {"naswot": "synthetic", "zico": "synthetic"}
-
-
-class ScoresSpec(Spec):
-    """Which training-free scores, and on how many images."""
-
-    scores: tuple[Rated, ...] = Field(
-        default=(*AZ_NAS, "naswot"),
-        min_length=1,
-        description="scores whose ranks are put together; by default the four of AZ-NAS, and naswot",
-    )
-    images: int = Field(default=64, ge=4, description="images that every architecture is scored on")
-    inputs: Inputs = Field(
-        default="published",
-        description="what these are; noise: standard normal pixels; synthetic: some of the synthetic images; "
-        "published: for each score what its paper took, which is noise for AZ-NAS and images for naswot and zico",
-    )
-
-
-class TrainingFreeSpec(EvolutionSpec, ScoresSpec):
-    """Training-free search: evolution by scores of untrained networks (AZ-NAS's and naswot)."""
-
-    name: Literal["training-free"] = "training-free"
 
 
 class TrainingFreeRating:
@@ -141,26 +111,22 @@ def compared(candidates: list[Candidate]) -> list[Candidate]:
     return [{**candidate, "score": total} for candidate, total in zip(candidates, totals, strict=True)]
 
 
-class PriorSpec(ScoresSpec):
-    """Where a search starts: at the best of many random architectures, by training-free scores."""
+def promising(prior: PriorSpec, task: SearchTask, count: int) -> list[Choices]:
+    """The most promising architectures within the budget.
 
-    pool: int = Field(default=200, ge=1, description="random architectures of which the best are taken")
+    Args:
+        prior: By which scores, and of how many.
+        task: The space, the images, the budget and the seed.
+        count: How many; fewer if the space has fewer.
 
-    def best(self, task: SearchTask, count: int) -> list[Choices]:
-        """The most promising architectures within the budget.
-
-        Args:
-            task: The space, the images, the budget and the seed.
-            count: How many; fewer if the space has fewer.
-
-        Returns:
-            The best first.
-        """
-        pool = Evolution.random(max(count, self.pool))
-        rating = TrainingFreeRating(task, self.scores, self.images, self.inputs)
-        drawn = compared(pool.run(task, rating, Checkpoint(), lambda *_: None))
-        leaders = sorted(drawn, key=lambda candidate: -candidate["score"])[:count]
-        return [task.space.choices(task.space.parse(leader["architecture"])) for leader in leaders]
+    Returns:
+        The best first.
+    """
+    pool = Evolution.random(max(count, prior.pool))
+    rating = TrainingFreeRating(task, prior.scores, prior.images, prior.inputs)
+    drawn = compared(pool.run(task, rating, Checkpoint(), lambda *_: None))
+    leaders = sorted(drawn, key=lambda candidate: -candidate["score"])[:count]
+    return [task.space.choices(task.space.parse(leader["architecture"])) for leader in leaders]
 
 
 @strategies.register(TrainingFreeSpec)

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from nas_core.errors import InputError
+from nas_core.settings.synthesis import engines
+from nas_core.synthesis import generator as generator
+from nas_core.synthesis import pixels as pixels
 from nas_core.synthesis.config import SynthesisConfig
-from nas_core.synthesis.engine import SynthesisEngine, engines
+from nas_core.synthesis.engine import SynthesisEngine
 from nas_core.synthesis.labels import chosen_classes
 from nas_core.teachers.teacher import Teacher
 

@@ -1,14 +1,12 @@
-"""The config section of synthesis: what all engines share; an engine's own settings are beside the engine."""
+"""The config section of synthesis: what all engines share; for their own see `nas_core.settings.synthesis`."""
 
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
 from nas_core.registry import Spec
-from nas_core.synthesis.engine import engines as engines
-from nas_core.synthesis.generator import GeneratorSpec
-from nas_core.synthesis.labels import LabelCalibration
-from nas_core.synthesis.pixels import PixelSpec
+from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, PixelSpec
+from nas_core.settings.synthesis import engines as engines
 
 if TYPE_CHECKING:
     EngineSpec = PixelSpec | GeneratorSpec

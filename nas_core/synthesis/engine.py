@@ -12,7 +12,6 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
-from nas_core.registry import Registry
 from nas_core.synthesis.objective import Objective
 from nas_core.synthesis.shard import ShardImages
 
@@ -79,6 +78,3 @@ class SynthesisEngine(abc.ABC):
             checkpoint: Where an interrupted attempt left off, and where to save.
             progress: Called after every step.
         """
-
-
-engines: Registry[SynthesisEngine] = Registry("synthesis engine")

@@ -9,94 +9,27 @@ independent, and each can be made again alone.
 import copy
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, UInt8
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.ops.initialisation import initialise
-from nas_core.precision import Precision, mixed_precision, resolve_precision
-from nas_core.registry import Spec
+from nas_core.precision import mixed_precision, resolve_precision
 from nas_core.schedule import warmup_cosine
 from nas_core.seeding import generator as seeded
-from nas_core.synthesis.engine import SynthesisEngine, engines
+from nas_core.settings.precision import Precision
+from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, LossWeights, PixelSpec, engines
+from nas_core.synthesis.engine import SynthesisEngine
 from nas_core.synthesis.generator_network import ImageGenerator
-from nas_core.synthesis.labels import LabelCalibration, one_hot, shard_classes
+from nas_core.synthesis.labels import one_hot, shard_classes
 from nas_core.synthesis.losses import mode_seeking, soft_cross_entropy
-from nas_core.synthesis.objective import LossWeights, Objective, StatisticsMemory
-from nas_core.synthesis.pixels import PixelSpec, PixelSynthesis
+from nas_core.synthesis.objective import Objective, StatisticsMemory
+from nas_core.synthesis.pixels import PixelSynthesis
 from nas_core.synthesis.shard import RECORDS_PER_SHARD, ShardImages, history
 from nas_core.teachers.teacher import Teacher
-
-
-class GeneratorSpec(Spec):
-    """Learn a class-conditional generator once, then draw every shard with it (after FastDFKD and NAYER)."""
-
-    name: Literal["generator"] = "generator"
-    steps: int = Field(default=500, ge=1, description="steps of learning, each on a new batch of batch_size images")
-    snapshots: int = Field(
-        default=16,
-        ge=1,
-        description="copies of the generator kept at equal distances after the first tenth of learning; each shard is "
-        "drawn by one of them, at random: what it drew on the way is more diverse than what it draws at the end",
-    )
-    adaptation: int = Field(
-        default=10,
-        ge=0,
-        description="steps by which a shard adapts its copy of the generator, whose first layer starts from fresh "
-        "weights of the shard's own, and its latent vectors; 0: it draws with the copy as it is",
-    )
-    latent: int = Field(default=256, ge=1, le=65536, description="length of a latent vector")
-    width: int = Field(default=64, ge=2, le=4096, description="channels of the generator at half resolution")
-    learning_rate: float = Field(default=5e-3, gt=0, description="peak learning rate of Adam for the generator")
-    latent_learning_rate: float = Field(
-        default=1e-2, gt=0, description="learning rate of Adam for the latent vectors of a shard"
-    )
-    warmup: int = Field(
-        default=20, ge=0, description="steps of linear warm-up before the cosine decay to zero; fewer than steps"
-    )
-    betas: tuple[float, float] = Field(
-        default=(0.5, 0.999), description="Adam's decay rates of the two moments, each in [0, 1)"
-    )
-    memory: float = Field(
-        default=0.9, ge=0, lt=1, description="share of earlier batches in the BatchNorm statistics that are matched"
-    )
-    diversity: float = Field(
-        default=5.0, ge=0, description="weight of the mode-seeking loss: images of one class must differ"
-    )
-    losses: LossWeights = Field(
-        default_factory=lambda: LossWeights(
-            classification=1.0, batch_norm=10.0, first_batch_norm=1.0, total_variation=0.0, l2=0.0
-        ),
-        description="weights of the loss terms",
-    )
-    precision: Precision = Field(
-        default="auto",
-        description="arithmetic of teacher and generator; auto: bfloat16 where the device has it in hardware, else "
-        "float32",
-    )
-    compile: bool = Field(
-        default=False,
-        description="run teacher and losses as compiled code (torch.compile; on CUDA also as CUDA graphs): needs a "
-        "compiler, and the first step of a process takes up to a minute",
-    )
-    refinement: PixelSpec | None = Field(
-        default=None, description="pixel engine that goes on from the drawn canvases; none: they stay as drawn"
-    )
-    learns: ClassVar[bool] = True
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "GeneratorSpec":
-        if self.warmup >= self.steps:
-            raise ValueError(f"warmup = {self.warmup} must be smaller than steps = {self.steps}")
-        if self.snapshots > max(1, self.steps // 2):
-            raise ValueError(f"snapshots = {self.snapshots} must be at most half of steps = {self.steps}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas = {self.betas} must each be at least 0 and below 1")
-        return self
 
 
 @engines.register(GeneratorSpec)

@@ -1,41 +1,14 @@
 """Targets of synthesis: balanced one-hot classes in round 0, the teacher's soft predictions afterwards."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import one_hot as integer_one_hot
 
 from nas_core.errors import InputError
-from nas_core.registry import Spec
 from nas_core.seeding import generator
-
-
-class LabelCalibration(Spec):
-    """How a round's images make the targets of the next: recursive label calibration.
-
-    The paper's: temperature 1, windows 1, start noise. At temperature 1 the labels of well-fitted images are almost
-    one-hot (docs/results/label-calibration.md).
-    """
-
-    temperature: float = Field(
-        default=4.0,
-        gt=0,
-        description="temperature of the teacher's soft predictions, as targets and where they are compared with them; "
-        "4 suits about ten classes, 1 a thousand",
-    )
-    windows: int = Field(
-        default=8,
-        ge=1,
-        description="1: predictions on the last window that the optimiser used; more: their mean over as many new "
-        "random windows of the finished canvas",
-    )
-    start: Literal["noise", "canvas"] = Field(
-        default="noise", description="what a round after the first starts from: new noise, or its previous canvases"
-    )
 
 
 def chosen_classes(classes: Sequence[int | str] | None, class_names: Sequence[str]) -> Int64[Tensor, " chosen"]:

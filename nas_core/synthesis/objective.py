@@ -9,14 +9,13 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from nas_core.compilation import check_compiler, compiled
-from nas_core.precision import Precision
-from nas_core.registry import Spec
-from nas_core.synthesis.labels import LabelCalibration, soft_predictions
+from nas_core.settings.precision import Precision
+from nas_core.settings.synthesis import LabelCalibration, LossWeights
+from nas_core.synthesis.labels import soft_predictions
 from nas_core.synthesis.losses import (
     mean_image_norm,
     soft_cross_entropy,
@@ -27,36 +26,6 @@ from nas_core.synthesis.losses import (
 from nas_core.synthesis.regional import cut, random_window, resized
 from nas_core.synthesis.statistics import LayerStatistics, ObservedTeacher
 from nas_core.teachers.teacher import Teacher
-
-
-class LossWeights(Spec):
-    """Weights of the synthesis loss; the defaults are those of Data-Free NAS (arXiv:2112.02086, public code).
-
-    Every term is per image or batch-size free (see `nas_core/synthesis/losses.py`), so a weight means the same
-    at every batch size. From the public codes' weights: multiply that of TV-L2 by the square root of their batch
-    size (1e-4 at a batch of 50 is 7.1e-4 here), and take all others as they are.
-    """
-
-    classification: float = Field(
-        default=1.0, ge=0, description="weight of the cross-entropy between targets and teacher"
-    )
-    batch_norm: float = Field(
-        default=0.01, ge=0, description="weight of the distance to the teacher's BatchNorm statistics"
-    )
-    first_batch_norm: float = Field(default=10.0, ge=0, description="factor on the first BatchNorm layer's distance")
-    total_variation: float = Field(
-        default=7.1e-4,
-        ge=0,
-        description="weight of TV-L2, root mean square over the batch (the paper's 1e-4 at its batch of 50)",
-    )
-    total_variation_l1: float = Field(default=0.0, ge=0, description="weight of TV-L1, the mean absolute difference")
-    l2: float = Field(default=1e-5, ge=0, description="weight of the mean L2 norm of an image")
-
-    @model_validator(mode="after")
-    def _some_loss(self) -> "LossWeights":
-        if not any(value for name, value in self if name != "first_batch_norm"):
-            raise ValueError("all weights are zero, so nothing would be optimised; give one of them a weight")
-        return self
 
 
 class StatisticsMemory:

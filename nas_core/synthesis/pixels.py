@@ -2,78 +2,22 @@
 
 import copy
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.errors import InputError
-from nas_core.precision import Precision
-from nas_core.registry import Spec
 from nas_core.schedule import warmup_cosine
-from nas_core.synthesis.engine import SynthesisEngine, engines
-from nas_core.synthesis.labels import LabelCalibration
+from nas_core.settings.precision import Precision
+from nas_core.settings.synthesis import LabelCalibration, LossWeights, PixelSpec, PixelStage, engines
+from nas_core.synthesis.engine import SynthesisEngine
 from nas_core.synthesis.losses import soft_cross_entropy
-from nas_core.synthesis.objective import LossWeights, Objective
+from nas_core.synthesis.objective import Objective
 from nas_core.synthesis.shard import RECORDS_PER_SHARD, ShardImages, history
 from nas_core.teachers.teacher import Teacher
-
-
-class PixelStage(Spec):
-    """A stretch of optimisation at one resolution, with an optimiser and a schedule of its own."""
-
-    divisor: int = Field(
-        default=1, ge=1, description="the teacher sees the canvas averaged over squares of this many pixels a side"
-    )
-    iterations: int = Field(default=400, ge=1, description="optimisation steps")
-
-
-class PixelSpec(Spec):
-    """Optimise the pixels of each canvas directly (Data-Free NAS; DeepInversion)."""
-
-    name: Literal["pixels"] = "pixels"
-    learns: ClassVar[bool] = False
-    stages: Annotated[tuple[PixelStage, ...], Field(min_length=1)] = Field(
-        default=(PixelStage(),), description="stages of every round, coarse to fine; the last one has divisor 1"
-    )
-    min_scale: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        description="smallest area of a step's window as a share of the teacher's input, to which it is resized; "
-        "1: windows of exactly the input's size (SRe2L: 0.08, on a canvas of the input's size)",
-    )
-    learning_rate: float = Field(default=0.1, gt=0, description="peak learning rate of Adam, in normalised pixel units")
-    warmup: int = Field(
-        default=40, ge=0, description="steps of linear warm-up of each stage before the cosine decay to zero"
-    )
-    betas: tuple[float, float] = Field(
-        default=(0.5, 0.9), description="Adam's decay rates of the two moments, each in [0, 1)"
-    )
-    losses: LossWeights = Field(default_factory=LossWeights, description="weights of the loss terms")
-    precision: Precision = Field(
-        default="auto",
-        description="arithmetic of the teacher; auto: bfloat16 where the device has it in hardware, else float32",
-    )
-    compile: bool = Field(
-        default=False,
-        description="run teacher and losses as compiled code (torch.compile; on CUDA also as CUDA graphs): needs a "
-        "compiler, and the first step of a process takes up to a minute",
-    )
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "PixelSpec":
-        shortest = min(stage.iterations for stage in self.stages)
-        if self.warmup >= shortest:
-            raise ValueError(f"warmup = {self.warmup} must be smaller than the iterations of every stage ({shortest})")
-        if self.stages[-1].divisor != 1:
-            raise ValueError("the last of the stages must have divisor 1, because images are stored at full resolution")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas = {self.betas} must each be at least 0 and below 1")
-        return self
 
 
 @engines.register(PixelSpec)

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nas_core.precision import Precision, mixed_precision, resolve_precision
+from nas_core.precision import mixed_precision, resolve_precision
+from nas_core.settings.precision import Precision
 from nas_core.teachers.teacher import Teacher
 
 logger = logging.getLogger(__name__)

@@ -4,14 +4,9 @@ One class covers all of them. Three stages of basic blocks; the second and third
 have no parameters ("option A"): they take every second pixel and fill the new channels with zeros.
 """
 
-from typing import Literal, TypeAlias
-
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
-
-ReferenceNetwork: TypeAlias = Literal["resnet20", "resnet32", "resnet44", "resnet56", "digits_resnet"]
-"""Names of this module's network factories; each takes `in_channels` and `num_classes`."""
 
 
 class BasicBlock(nn.Module):

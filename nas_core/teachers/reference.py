@@ -1,26 +1,17 @@
 """A teacher whose network the project ships: a checkpoint teacher with a known factory."""
 
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field
-
+from nas_core.settings.teachers import ReferenceNetwork, ReferenceSpec, all_class_names, teachers
 from nas_core.teachers import networks
-from nas_core.teachers.checkpoint import WeightsFileSpec, all_class_names, checkpoint_teacher
-from nas_core.teachers.teacher import Teacher, teachers
-
-
-class ReferenceSpec(WeightsFileSpec):
-    """A network that ships with dfnas, and a file with its weights."""
-
-    name: Literal["reference"] = "reference"
-    network: networks.ReferenceNetwork = Field(description="the network, by name")
+from nas_core.teachers.checkpoint import checkpoint_teacher
+from nas_core.teachers.teacher import Teacher
 
 
 @teachers.register(ReferenceSpec)
 def reference_teacher(
     *,
-    network: networks.ReferenceNetwork,
+    network: ReferenceNetwork,
     weights: Path,
     input_shape: tuple[int, int, int],
     mean: tuple[float, ...],

@@ -8,7 +8,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from nas_core.errors import InputError
-from nas_core.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -131,6 +130,3 @@ def checked(teacher: Teacher) -> Teacher:
             f"{teacher.num_classes} classes call for logits of shape {expected}; fix the number of classes"
         )
     return teacher
-
-
-teachers: Registry[Teacher] = Registry("teacher")

@@ -2,34 +2,13 @@
 
 import importlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from nas_core.errors import InputError
-from nas_core.registry import Spec
-from nas_core.teachers.checkpoint import all_class_names
-from nas_core.teachers.teacher import Teacher, checked, teachers
+from nas_core.settings.teachers import TimmSpec, all_class_names, teachers
+from nas_core.teachers.teacher import Teacher, checked
 from nas_core.teachers.torchvision_source import one_of
 from nas_core.teachers.weights import load_weights
-
-
-class TimmSpec(Spec):
-    """A timm classifier; its weights are downloaded once into the Hugging Face cache, or read from your file."""
-
-    name: Literal["timm"] = "timm"
-    network: str = Field(description="name of the timm model, such as resnet18 or resnet18.a1_in1k")
-    weights: Path | None = Field(
-        default=None,
-        description="your weights of it, safetensors or torch state dict; none: timm's pretrained ones",
-    )
-    class_names: Annotated[tuple[str, ...], Field(min_length=2)] | None = Field(
-        default=None,
-        description="one name per class, in the order of the logits; none: 0, 1, ... up to the pretrained model's",
-    )
-    flip_invariant: bool = Field(
-        default=True, description="whether a horizontally mirrored image keeps its class (not so for digits or text)"
-    )
 
 
 @teachers.register(TimmSpec)

@@ -1,31 +1,21 @@
-"""A teacher from torchvision's classification models."""
+"""A teacher from torchvision's classification models.
+
+torchvision takes two seconds and 160 MB to import, so that happens where it is used; so do the other modules of this
+package that use it.
+"""
 
 import difflib
 import pickle
 from pathlib import Path
-from typing import Literal
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
-import torchvision
-from pydantic import Field
 from torch import nn
-from torchvision.models import WeightsEnum
 
 from nas_core.errors import InputError
-from nas_core.registry import Spec
-from nas_core.teachers.teacher import Teacher, checked, teachers
-
-
-class TorchvisionSpec(Spec):
-    """A torchvision classifier; its weights are downloaded once into torch hub's cache."""
-
-    name: Literal["torchvision"] = "torchvision"
-    network: str = Field(description="name of the torchvision classification model, such as resnet18")
-    weights: str = Field(default="DEFAULT", description="name of its pretrained weights, such as IMAGENET1K_V1")
-    flip_invariant: bool = Field(
-        default=True, description="whether a horizontally mirrored image keeps its class (not so for digits or text)"
-    )
+from nas_core.settings.teachers import TorchvisionSpec, teachers
+from nas_core.teachers.teacher import Teacher, checked
 
 
 @teachers.register(TorchvisionSpec)
@@ -37,8 +27,10 @@ def torchvision_teacher(*, network: str, weights: str, flip_invariant: bool) -> 
     Raises:
         InputError: If the network or its weights are unknown, or the weights file can neither be read nor downloaded.
     """
-    known = one_of("torchvision network", network, torchvision.models.list_models(module=torchvision.models))
-    entries = torchvision.models.get_model_weights(known).__members__
+    from torchvision import models
+
+    known = one_of("torchvision network", network, models.list_models(module=models))
+    entries = models.get_model_weights(known).__members__
     entry = entries[one_of(f"weights of {known}", weights, list(entries))]
     module = _load(known, entry)
     preprocessing = entry.transforms()
@@ -47,13 +39,15 @@ def torchvision_teacher(*, network: str, weights: str, flip_invariant: bool) -> 
     return checked(Teacher(module, (3, side, side), mean, std, tuple(entry.meta["categories"]), flip_invariant))
 
 
-def _load(network: str, entry: WeightsEnum) -> nn.Module:
-    """The model with its weights, from torch hub's cache or the network."""
+def _load(network: str, entry: Any) -> nn.Module:
+    """The model with its weights, a member of torchvision's enumeration, from torch hub's cache or the network."""
+    from torchvision import models
+
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(entry.url).path).name
     try:
         # torchvision would run code hidden in the cached file; reading it as mere tensors first refuses such a file.
         entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
-        return torchvision.models.get_model(network, weights=entry, progress=False)
+        return models.get_model(network, weights=entry, progress=False)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
 # Width over height of a scaled crop, as in torchvision's RandomResizedCrop.
 ASPECT_RATIOS = (3 / 4, 4 / 3)
@@ -44,6 +43,8 @@ def scaled_crop(
     Source:
         Szegedy et al., arXiv:1409.4842, section 6; the drawing of torchvision's RandomResizedCrop.
     """
+    from torchvision.transforms.v2 import functional as transforms
+
     _, height, width = canvas.shape
     for _ in range(ATTEMPTS):
         share, log_ratio = torch.rand(2, generator=generator).tolist()

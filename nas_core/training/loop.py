@@ -165,7 +165,7 @@ def train(
     # As fast or faster on every device, and the layout in which bfloat16 pays most.
     trainee.network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(
-        recipe.parameter_groups(trainee.network), lr=recipe.learning_rate, momentum=0.9, nesterov=True
+        parameter_groups(trainee.network, recipe.weight_decay), lr=recipe.learning_rate, momentum=0.9, nesterov=True
     )
     records: list[dict[str, Any]] = []
     if checkpoint.state is not None:
@@ -242,3 +242,12 @@ def _train_epoch(
             figures = averages.read()
         progress(done + 1, recipe.epochs * len(batches), figures)
     return {"epoch": epoch, "learning_rate": learning_rate, **averages.read()}
+
+
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
+    """Weight decay for tensors of more than one dimension, none for the rest."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

@@ -1,11 +1,10 @@
 """The settings of the training loop, as a config section of its own or part of a strategy's."""
 
 from pydantic import Field, model_validator
-from torch import nn
 
-from nas_core.precision import Precision
 from nas_core.registry import Spec
 from nas_core.schedule import warmup_cosine
+from nas_core.settings.precision import Precision
 
 
 class Recipe(Spec):
@@ -51,10 +50,16 @@ class Recipe(Spec):
             return self.learning_rate * factor
         return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * factor
 
-    def parameter_groups(self, network: nn.Module) -> list[dict]:
-        """Weight decay for tensors of more than one dimension, none for the rest."""
-        parameters = list(network.parameters())
-        return [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+
+class FinetuneRecipe(Recipe):
+    """Train the student further on labelled real images: a result beside the student, and not data-free."""
+
+    epochs: int = Field(default=10, ge=1, description="passes over the real images")
+    learning_rate: float = Field(default=0.01, gt=0, description="peak learning rate, reached after the warm-up")
+    warmup_epochs: int = Field(
+        default=1, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs"
+    )
+    batch_size: int = Field(default=64, ge=2, description="images per batch")
+    label_smoothing: float = Field(
+        default=0.1, ge=0, lt=1, description="share of each label's probability that is spread over all classes"
+    )

@@ -5,7 +5,6 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from nas_core.training.augmentation import Augmentation
 from nas_core.training.recipe import Recipe
 
 Style: TypeAlias = Literal["plain", "darts", "mobile"]
@@ -93,8 +92,3 @@ class RetrainConfig(Recipe):
         if isinstance(values, Mapping) and values.get("style") in STYLES:
             return {**STYLES[values["style"]], **values}
         return values
-
-    @property
-    def augmentation(self) -> Augmentation:
-        """How the training images vary."""
-        return Augmentation(self.crop_scale, self.cutout)

@@ -13,10 +13,15 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import yaml
+from prefect.automations import Automation
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.crashes import watch_for_crashes
 
 PROJECT = Path(__file__).parents[2]
 START_UP_SECONDS = 120
@@ -161,13 +166,13 @@ class DeployedRun:
 
 
 @contextmanager
-def running_worker(server: PrefectServer, log: Path) -> Iterator[None]:
+def running_worker(server: PrefectServer, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A worker of the pool that the deployments are in."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "dfnas"]
     with log.open("w") as file:
         worker = subprocess.Popen(command, env=server.environment, cwd=PROJECT, stdout=file, stderr=subprocess.STDOUT)
     try:
-        yield
+        yield worker
     finally:
         worker.terminate()
         try:
@@ -178,12 +183,10 @@ def running_worker(server: PrefectServer, log: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def deployed_run(
-    prefect_server: PrefectServer, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory
-) -> DeployedRun:
-    """`dfnas/full` on the tiny config, by the documented commands: pool, deploy, worker, deployment run."""
+def prefect(prefect_server: PrefectServer) -> Callable[..., str]:
+    """Prefect's command, with the deployments in a pool; returns what it says, and fails if it does."""
 
-    def prefect(*arguments: str) -> str:
+    def command(*arguments: str) -> str:
         result = subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
             env=prefect_server.environment,
@@ -196,19 +199,55 @@ def deployed_run(
         assert result.returncode == 0, (result.stdout + result.stderr)[-2000:]
         return result.stdout
 
-    directory = tmp_path_factory.mktemp("deployed") / "run"
-    prefect("work-pool", "create", "dfnas", "--type", "process")
-    prefect("--no-prompt", "deploy", "--all")
-    config = json.dumps(yaml.safe_load(tiny_config.read_text()))
-    with running_worker(prefect_server, directory.parent / "worker.log"):
-        run = ["deployment", "run", "dfnas/full", "--param", f"run_dir={json.dumps(str(directory))}"]
-        text = prefect(*run, "--param", f"config={config}", "--watch")
+    command("work-pool", "create", "dfnas", "--type", "process")
+    command("--no-prompt", "deploy", "--all")
+    return command
+
+
+def run_deployment(prefect: Callable[..., str], name: str, config: Path, directory: Path, *options: str) -> str:
+    """Schedule a run of a deployment; the id of its flow run."""
+    parameters = {"run_dir": str(directory), "config": yaml.safe_load(config.read_text())}
+    given = [word for key, value in parameters.items() for word in ("--param", f"{key}={json.dumps(value)}")]
+    text = prefect("deployment", "run", f"dfnas/{name}", *given, *options)
     found = re.search(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text)
     assert found, text
-    return DeployedRun(directory, found[0], prefect("deployment", "ls"))
+    return found[0]
+
+
+@pytest.fixture(scope="session")
+def deployed_run(
+    prefect: Callable[..., str],
+    prefect_server: PrefectServer,
+    tiny_config: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> DeployedRun:
+    """`dfnas/full` on the tiny config, by the documented commands: pool, deploy, worker, deployment run."""
+    directory = tmp_path_factory.mktemp("deployed") / "run"
+    with running_worker(prefect_server, directory.parent / "worker.log"):
+        flow_run = run_deployment(prefect, "full", tiny_config, directory, "--watch")
+    return DeployedRun(directory, flow_run, prefect("deployment", "ls"))
 
 
 @pytest.fixture
-def worker(prefect_server: PrefectServer) -> Callable[[Path], AbstractContextManager[None]]:
+def schedule(prefect: Callable[..., str]) -> Callable[..., str]:
+    """Schedules a run of a deployment, given by name, config and run directory; returns the id of the flow run."""
+    return functools.partial(run_deployment, prefect)
+
+
+@pytest.fixture
+def worker(prefect_server: PrefectServer) -> Callable[[Path], AbstractContextManager[subprocess.Popen[bytes]]]:
     """Starts a worker that logs to a file, for as long as a with block lasts."""
     return functools.partial(running_worker, prefect_server)
+
+
+@pytest.fixture
+def short_silence(prefect_server: PrefectServer) -> Iterator[Automation]:
+    """The server's automation that finds crashed runs, with the shortest silence that Prefect allows.
+
+    Heartbeats are rarer, so a run that is alive is marked as well.
+    """
+    with temporary_settings({PREFECT_API_URL: prefect_server.api}):
+        automation = watch_for_crashes(timedelta(seconds=10))
+        assert watch_for_crashes(timedelta(seconds=10)).id == automation.id
+        yield automation
+        automation.delete()

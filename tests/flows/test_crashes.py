@@ -8,15 +8,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.crashes import watch_for_crashes
 from tasks.stopping import obey_parent
 
 pytestmark = pytest.mark.slow
@@ -88,16 +85,6 @@ def test_a_run_goes_on_while_prefects_api_does_not_answer(
     assert process.wait(timeout=PATIENCE_SECONDS) == 0
     assert dataset_digest(tmp_path) == dataset_digest(finished_run)
     assert flow_state(prefect_server.api, tmp_path) == "COMPLETED"
-
-
-@pytest.fixture
-def short_silence(prefect_server) -> Iterator[None]:
-    """The server's automation, with the shortest silence that Prefect allows."""
-    with temporary_settings({PREFECT_API_URL: prefect_server.api}):
-        automation = watch_for_crashes(timedelta(seconds=10))
-        assert watch_for_crashes(timedelta(seconds=10)).id == automation.id
-        yield
-        automation.delete()
 
 
 @pytest.mark.usefixtures("short_silence")

@@ -3,11 +3,18 @@
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from benchmarks.orchestration import peak_memory
+
 pytestmark = pytest.mark.slow
+
+PROJECT = Path(__file__).parents[2]
 
 ENGINES = {
     "processes": "{name: processes, workers: 2, threads: 1}",
@@ -19,6 +26,9 @@ ENGINES = {
 def digests(directory: Path) -> dict[str, str]:
     pieces = [*(directory / "manifests").glob("synthesis-*.json"), directory / "manifests" / "dataset.json"]
     return {path.stem: json.loads(path.read_text())["digest"] for path in pieces}
+
+
+LARGEST_FLOW = 500e6
 
 
 @pytest.mark.parametrize("engine", list(ENGINES))
@@ -33,6 +43,21 @@ def test_every_engine_gives_the_same_digests(dfnas, tiny_config: Path, finished_
     assert "INFO" not in result.stderr
     if engine == "processes":
         assert "synthesis-round-001-shard-00001 done" in (tmp_path / "dfnas.log").read_text()
+
+
+def test_a_flow_that_only_conducts_stays_small(dfnas, tiny_config: Path, finished_run: Path, tmp_path: Path):
+    """All of the work is done in other processes, to the last stage."""
+    command = [sys.executable, "-m", "flows.cli", "run", tiny_config, "--run-dir", tmp_path]
+    execution = ["--set", "execution={name: processes, workers: 1}"]
+    flow = subprocess.Popen([*command, *execution], env=dfnas.environment, cwd=PROJECT, stdout=subprocess.DEVNULL)
+    peak = 0
+    while flow.poll() is None:
+        peak = max(peak, peak_memory(flow.pid))
+        time.sleep(0.1)
+    assert flow.returncode == 0
+    assert 0 < peak < LARGEST_FLOW
+    ours, theirs = (json.loads((run / "results.json").read_text())["digests"] for run in (tmp_path, finished_run))
+    assert ours == theirs
 
 
 def test_a_failed_shard_fails_alone_and_one_command_completes_it(dfnas, finished_run: Path, tmp_path: Path):

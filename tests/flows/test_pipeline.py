@@ -86,7 +86,7 @@ def test_prefect_knows_every_task_of_the_run(finished_run: Path, prefect_server)
     shards = {f"synthesize round {r} shard {s}" for r in range(2) for s in range(2)}
     others = {"initialise noise", "commit dataset", "search architecture", "retrain architecture", "evaluate student"}
     others |= {"train baseline random", "measure latency"}
-    assert names == shards | others | {"verify", "write report"}
+    assert names == shards | others | {"check config", "take stock", "write report"}
     artifacts = ask(prefect_server.api, "artifacts/filter", {"artifacts": {"key": {"any_": ["dfnas-tiny"]}}})
     assert results_of(finished_run)["search"]["architecture"] in artifacts[0]["data"]
 

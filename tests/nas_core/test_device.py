@@ -8,13 +8,12 @@ from nas_core.checkpoint import Checkpoint
 from nas_core.memory import near
 from nas_core.ops.initialisation import initialise
 from nas_core.seeding import generator
+from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, LossWeights, PixelSpec, PixelStage
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.synthesis.engine import SynthesisEngine
-from nas_core.synthesis.generator import GeneratorSpec
-from nas_core.synthesis.labels import LabelCalibration, one_hot
-from nas_core.synthesis.objective import LossWeights, Objective
-from nas_core.synthesis.pixels import PixelSpec, PixelStage
+from nas_core.synthesis.labels import one_hot
+from nas_core.synthesis.objective import Objective
 from nas_core.synthesis.shard import ShardImages
 from nas_core.teachers.networks import resnet20
 from nas_core.teachers.teacher import Teacher

@@ -10,17 +10,24 @@ from prefect.logging import disable_run_logger
 
 from flows.config_file import read_config
 from storage.manifests import Manifest
-from tasks.baselines import requested
-from tasks.evaluation import evaluate_student
-from tasks.finetune import finetune_student
-from tasks.latency import keep_latency_table, measure_latency
-from tasks.report import write_report
-from tasks.retrain import retrain_architecture
-from tasks.run import Run, locked, open_run
-from tasks.search import grid_points, search_architecture, search_point
+from tasks.grid import grid_points
+from tasks.run import Run, open_run, working_in
 from tasks.stage import Stage
-from tasks.synthesis import commit_dataset, initialise_noise, synthesize
-from tasks.verification import verify
+from tasks.stages import (
+    commit_dataset,
+    evaluate_student,
+    finetune_student,
+    initialise_noise,
+    keep_latency_table,
+    measure_latency,
+    requested,
+    retrain_architecture,
+    search_architecture,
+    search_point,
+    synthesize,
+    write_report,
+)
+from tasks.verification import forget_missing
 
 PROJECT = Path(__file__).parents[2]
 TINY = (
@@ -34,13 +41,13 @@ TINY = (
 
 
 def perform(run: Run) -> dict[str, Manifest]:
-    """What the flow does, in its order: verify, then all stages; what is done is not done again."""
+    """What the flow does, in its order: take stock, then all stages; what is done is not done again."""
 
     def piece(stage: Stage, *upstream: Any, **position: int) -> Manifest:
         return stage.task.fn(run=run, upstream=list(upstream), position=position)
 
-    with disable_run_logger(), locked(run):
-        verify.fn(run)
+    with disable_run_logger(), working_in(run):
+        forget_missing.fn(run)
         images = {(-1, shard): piece(initialise_noise) for shard in range(run.config.synthesis.shards)}
         for round_ in range(run.config.synthesis.rounds):
             for shard in range(run.config.synthesis.shards):

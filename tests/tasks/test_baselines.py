@@ -4,8 +4,8 @@ import yaml
 
 from storage.files import digest_of_json, read_json
 from storage.manifests import Provenance
-from tasks.report import progress_table
 from tasks.run import Run, open_run
+from tasks.status import progress_table
 
 
 def with_baselines(run: Run, *kinds: str) -> Run:

@@ -18,7 +18,7 @@ from tasks.execution import check_execution
 from tasks.run import Run, last_execution, load_run, open_run
 from tasks.shards import GroupError, WaitingError, groups_of_shards, synthesize_shards
 from tasks.stage import is_transient, piece_name
-from tasks.synthesis import synthesize
+from tasks.stages import synthesize
 
 PROJECT = Path(__file__).parents[2]
 PROCESSES = Processes(workers=4, threads=1)

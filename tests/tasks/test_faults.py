@@ -14,9 +14,9 @@ from prefect.serializers import JSONSerializer
 from nas_core.errors import InputError
 from storage.errors import StorageError
 from storage.files import exclusive
-from storage.integrity import Fault, verify_run
+from storage.integrity import Fault, take_stock, verify_run
 from tasks.run import Run, load_run, open_run
-from tasks.verification import drop_unfounded_results
+from tasks.verification import drop_unfounded_results, forget_damaged
 
 UNJUDGED = {".lock"}
 """Files of a run directory in which nothing can be wrong."""
@@ -93,7 +93,9 @@ def test_a_flipped_byte_is_made_good_and_nothing_else_is_done(damageable: Run, f
     manifests = {path: path.stat().st_mtime_ns for path in damageable.layout.manifest("*").parent.iterdir()}
     flip(damageable.layout.root / name, 40)
     assert {fault.piece for fault in verify_run(damageable.layout, quiet).faults} - {None} == BROKEN[name]
-    complete(open_run(damageable.config, damageable.directory))
+    repaired = open_run(damageable.config, damageable.directory)
+    forget_damaged(repaired.layout)
+    complete(repaired)
     assert_same_run(damageable, finished)
     assert {path.stem for path in manifests if path.stat().st_mtime_ns != manifests[path]} == BROKEN[name]
 
@@ -106,9 +108,46 @@ def test_a_truncated_or_deleted_object_is_made_good(damageable: Run, finished: R
         path.unlink()
     else:
         path.write_bytes(content[: len(content) // 2] if fault == "truncated" else b"")
-    assert verify_run(damageable.layout, quiet).faults == (Fault("synthesis-round-001-shard-00001", (SHARD_OBJECT,)),)
+    faults = (Fault("synthesis-round-001-shard-00001", (SHARD_OBJECT,)),)
+    assert verify_run(damageable.layout, quiet).faults == faults
+    # What is there and not empty is not looked into before a run goes on.
+    assert take_stock(damageable.layout).faults == (() if fault == "truncated" else faults)
+    forget_damaged(damageable.layout)
     complete(damageable)
     assert_same_run(damageable, finished)
+
+
+READ = {
+    "dataset.zarr/soft_labels/c/1/0": ("synthesis-round-001-shard-00001", "synthesis-round-000-shard-00001"),
+    SHARD_OBJECT: ("search", "synthesis-round-001-shard-00001"),
+    "search/outcome.json": ("retrain", "search"),
+    "model/weights.safetensors": ("evaluate", "retrain"),
+}
+"""A file, who reads it, and who makes it."""
+
+
+@pytest.mark.parametrize("name", list(READ))
+def test_damage_is_noticed_when_it_is_read_and_the_next_run_makes_it_anew(
+    damageable: Run, finished: Run, complete, name: str
+):
+    """A resumed run looks into nothing that it does not read."""
+    reader, maker = READ[name]
+    flip(damageable.layout.root / name, 40)
+    damageable.layout.manifest(reader).unlink()
+    assert take_stock(damageable.layout).faults == ()
+    with pytest.raises(StorageError, match=f"run again, which makes {maker} anew"):
+        complete(damageable)
+    complete(damageable)
+    assert_same_run(damageable, finished)
+
+
+def test_other_images_than_were_made_are_no_dataset(damageable: Run, complete):
+    """An object with sound checksums of its own, in the place of another."""
+    root = damageable.layout.dataset / "losses" / "c"
+    shutil.copy(root / "0", root / "1")
+    damageable.layout.manifest("dataset").unlink()
+    with pytest.raises(StorageError, match=r"round 0 shard 1 holds other images than were made.*; run again"):
+        complete(damageable)
 
 
 def test_a_deleted_dataset_is_made_good(damageable: Run, finished: Run, complete):

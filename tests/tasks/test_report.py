@@ -7,8 +7,9 @@ import pytest
 from nas_core.config import TableConfig
 from nas_core.errors import InputError
 from storage.files import read_json
+from tasks.building import preflight
 from tasks.report import rewrite_report
-from tasks.run import Run, preflight
+from tasks.run import Run
 
 
 def test_a_table_of_true_accuracies_shows_in_the_report(damageable: Run, tmp_path: Path):

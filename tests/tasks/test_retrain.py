@@ -5,8 +5,9 @@ from prefect.logging import disable_run_logger
 from nas_core.ops.cost import count_parameters
 from nas_core.training.styles import RetrainConfig
 from storage.manifests import read_manifest
-from tasks.retrain import load_model, retrain_architecture
+from tasks.retrain import load_model
 from tasks.run import Run
+from tasks.stages import retrain_architecture
 
 
 def test_a_student_may_be_wider_and_deeper_than_what_was_searched(damageable: Run):

@@ -9,9 +9,11 @@ from nas_core.errors import InputError
 from nas_core.ops.latency import LatencyTable
 from nas_core.teachers import teachers
 from storage.files import read_json
+from tasks.building import build_space, preflight
 from tasks.latency import write_latency_table
-from tasks.report import progress_table
-from tasks.run import build_space, open_run, preflight
+from tasks.run import open_run
+from tasks.status import progress_table
+from tasks.verification import forget_damaged
 from tests.tasks.conftest import PROJECT, TINY
 
 GRID = (
@@ -46,6 +48,7 @@ def test_points_of_a_grid_are_made_one_by_one_and_the_best_is_kept(complete, tmp
     sound = path.read_bytes()
     path.write_bytes(sound[:-9])
     times = {piece: run.layout.manifest(piece).stat().st_mtime_ns for piece in manifests}
+    assert forget_damaged(run.layout) == ["grid-point-001"]
     complete(run)
     assert path.read_bytes() == sound
     again = {piece for piece in manifests if run.layout.manifest(piece).stat().st_mtime_ns != times[piece]}

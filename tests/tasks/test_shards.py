@@ -4,7 +4,7 @@ import pytest
 
 from storage.manifests import Manifest
 from tasks.shard_table import WaitingError, shard_row
-from tasks.synthesis import commit_dataset, synthesize
+from tasks.stages import commit_dataset, synthesize
 
 MANIFEST = Manifest(
     piece="synthesis-round-001-shard-00002",

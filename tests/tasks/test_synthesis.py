@@ -7,8 +7,9 @@ import pytest
 
 from flows.config_file import read_config
 from storage.dataset import SyntheticStore
+from storage.manifests import Manifest
 from tasks.run import Run
-from tasks.synthesis import initialise_noise, learn_engine, synthesize
+from tasks.stages import initialise_noise, learn_engine, synthesize
 
 PROJECT = Path(__file__).parents[2]
 SMALL = (
@@ -70,6 +71,8 @@ def test_shards_of_the_generator_are_drawn_by_what_was_learned(tmp_path: Path):
         learned = learn_engine.work(run, "learn", "key", noise)
         assert learned.figures["step"] == 5
         assert learned.files[0] == run.layout.learned
+        manifest = Manifest(piece="learn", key="key", digest=learned.digest, files={}, figures={}, seconds=0.0)
+        manifest.write(run.layout.manifest("learn"))
         shards = [
             synthesize.work(run, f"synthesis-{number}", "key", learned, round=number, shard=0) for number in (0, 1)
         ]

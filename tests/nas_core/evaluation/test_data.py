@@ -9,7 +9,8 @@ from PIL import Image
 from torch import nn
 
 from nas_core.errors import InputError
-from nas_core.evaluation.data import FolderSpec, LabelledImages, NpzSpec, TorchvisionSpec, data_sources, fit
+from nas_core.evaluation.data import LabelledImages, fit
+from nas_core.settings.data import FolderSpec, NpzSpec, TorchvisionSpec, data_sources
 from nas_core.teachers.teacher import Teacher
 
 

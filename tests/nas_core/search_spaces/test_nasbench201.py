@@ -10,8 +10,9 @@ from nas_core.errors import InputError
 from nas_core.ops.cost import count_macs, count_parameters
 from nas_core.ops.initialisation import initialise
 from nas_core.search_spaces import rebuild_network, spaces
-from nas_core.search_spaces.nasbench201 import EDGES, OPERATIONS, NasBench201, NasBench201Spec
+from nas_core.search_spaces.nasbench201 import EDGES, OPERATIONS, NasBench201
 from nas_core.seeding import generator
+from nas_core.settings.spaces import NasBench201Spec
 
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_1x1~1|nor_conv_3x3~2|"
 

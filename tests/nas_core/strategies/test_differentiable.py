@@ -11,10 +11,10 @@ from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
+from nas_core.settings.differentiable import DifferentiableSpec
 from nas_core.strategies import macs_budget, strategies
 from nas_core.strategies.alpha import ArchitectureWeights
 from nas_core.strategies.mixture import Mixture
-from nas_core.strategies.parts import DifferentiableSpec
 from nas_core.training.loop import Step
 
 CPU = torch.device("cpu")

@@ -5,13 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_core.strategies.perturbation import (
-    Perturbation,
-    adversarial_mixture,
-    project,
-    random_mixture,
-    random_offset,
-)
+from nas_core.settings.differentiable import Perturbation
+from nas_core.strategies.perturbation import adversarial_mixture, project, random_mixture, random_offset
 
 
 def draws(seed: int = 0) -> torch.Generator:

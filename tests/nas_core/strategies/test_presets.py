@@ -7,10 +7,10 @@ import yaml
 from pydantic import ValidationError
 
 from nas_core.config import RunConfig
+from nas_core.settings.differentiable import DifferentiableSpec
+from nas_core.settings.presets import TABLE
 from nas_core.strategies import Grid, strategies
 from nas_core.strategies.differentiable import Differentiable
-from nas_core.strategies.parts import DifferentiableSpec
-from nas_core.strategies.presets import TABLE
 
 
 def read(name: str, **values):

@@ -7,9 +7,10 @@ import torch
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.search_spaces.nasbench201 import OPERATIONS, NasBench201
+from nas_core.settings.differentiable import Progression, Stage
 from nas_core.strategies import macs_budget, strategies
 from nas_core.strategies.alpha import ArchitectureWeights
-from nas_core.strategies.progressive import Progression, Stage
+from nas_core.strategies.progressive import derive, survivors
 
 # Order: none, skip_connect, nor_conv_1x1, nor_conv_3x3, avg_pool_3x3.
 RANKED = [5.0, 4.0, 3.0, 2.0, 1.0]
@@ -30,7 +31,7 @@ def weights(space, rows) -> ArchitectureWeights:
 
 def test_the_weakest_operations_are_dropped_per_slot(space):
     rows = [RANKED, RANKED[::-1], [1.0, 5.0, 2.0, 4.0, 3.0], RANKED, RANKED, RANKED]
-    kept = Progression().survivors(weights(space, rows), space, 3, macs_budget())
+    kept = survivors(Progression(), weights(space, rows), space, 3, macs_budget())
     narrow = space.restrict(kept)
     assert narrow.slots[0].operations == ("none", "skip_connect", "nor_conv_1x1")
     assert narrow.slots[1].operations == ("nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -38,7 +39,7 @@ def test_the_weakest_operations_are_dropped_per_slot(space):
 
 
 def test_a_stage_that_keeps_more_than_there_is_keeps_all(space):
-    kept = Progression().survivors(weights(space, [RANKED] * 6), space, 8, macs_budget())
+    kept = survivors(Progression(), weights(space, [RANKED] * 6), space, 8, macs_budget())
     assert all(set(kept[slot]) == set(OPERATIONS) for slot in range(6))
 
 
@@ -46,21 +47,21 @@ def test_the_operation_of_an_architecture_within_the_budget_survives(space):
     """By rank both convolutions survive alone, and the cheapest network of these would be too dear."""
     rows = [[0.0, 0.0, 4.0, 5.0, 0.0]] * 6
     cheapest, _ = space.macs_range()
-    kept = Progression().survivors(weights(space, rows), space, 2, macs_budget(cheapest))
+    kept = survivors(Progression(), weights(space, rows), space, 2, macs_budget(cheapest))
     assert space.restrict(kept).macs_range()[0] <= cheapest
 
 
 def test_in_the_end_none_is_removed(space):
     alpha = weights(space, [RANKED] * 6)
-    assert Progression().derive(alpha, space, macs_budget()).operations == ("none",) * 6
-    assert Progression(none_allowed=False).derive(alpha, space, macs_budget()).operations == ("skip_connect",) * 6
+    assert derive(Progression(), alpha, space, macs_budget()).operations == ("none",) * 6
+    assert derive(Progression(none_allowed=False), alpha, space, macs_budget()).operations == ("skip_connect",) * 6
 
 
 def test_the_cap_rules_out_the_least_likely_skips(space):
     """Skips win everywhere, least clearly in slots 1, 4, 0 and 3: those fall to the second best."""
     skip = [5.0, 3.0, 8.0, 6.0, 4.0, 9.0]
     rows = [[0.0, strength, 0.0, 2.0, 0.0] for strength in skip]
-    architecture = Progression(skip_cap=2).derive(weights(space, rows), space, macs_budget())
+    architecture = derive(Progression(skip_cap=2), weights(space, rows), space, macs_budget())
     expected = ["nor_conv_3x3"] * 6
     expected[2] = expected[5] = "skip_connect"
     assert list(architecture.operations) == expected
@@ -71,7 +72,7 @@ def test_the_budget_comes_before_the_cap(space):
     narrow = space.restrict({slot: ["skip_connect", "nor_conv_3x3"] for slot in range(6)})
     rows = [[0.0, 1.0]] * 6
     cheapest, _ = narrow.macs_range()
-    architecture = Progression(skip_cap=2).derive(weights(narrow, rows), narrow, macs_budget(cheapest))
+    architecture = derive(Progression(skip_cap=2), weights(narrow, rows), narrow, macs_budget(cheapest))
     assert architecture.operations == ("skip_connect",) * 6
 
 

@@ -5,8 +5,9 @@ import torch
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.search_spaces.nasbench201 import NasBench201
+from nas_core.settings.strategies import ProxylessSpec
 from nas_core.strategies import strategies
-from nas_core.strategies.proxyless import BinaryGates, ProxylessSpec, pair_gradient, pair_update, reinforce_gradient
+from nas_core.strategies.proxyless import BinaryGates, pair_gradient, pair_update, reinforce_gradient
 from nas_core.training.loop import Step
 
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from nas_core.ops.mixed import MixedOperation
-from nas_core.strategies.regularisation import Drops, Regularisation
+from nas_core.settings.differentiable import Regularisation
+from nas_core.strategies.regularisation import Drops
 
 
 def draws(seed: int = 0) -> torch.Generator:

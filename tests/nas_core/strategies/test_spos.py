@@ -13,10 +13,11 @@ from nas_core.ops.primitives import Zero
 from nas_core.search_spaces.base import Architecture, SearchSpace, Slot, Supernet
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
+from nas_core.settings.strategies import PriorSpec, SposSpec
 from nas_core.strategies import strategies
 from nas_core.strategies.sampling import Uniform
-from nas_core.strategies.spos import Rating, SinglePath, SposSpec
-from nas_core.strategies.training_free import PriorSpec
+from nas_core.strategies.spos import Rating, SinglePath
+from nas_core.strategies.training_free import promising
 from nas_core.training.loop import train
 from nas_core.training.recipe import Recipe
 
@@ -96,7 +97,7 @@ def test_a_prior_chooses_the_first_generation(make_task, space):
     task = make_task(space)
     outcome = spos(prior=prior).search(task, Checkpoint())
     first = [candidate["architecture"] for candidate in outcome.candidates if candidate["generation"] == 0]
-    assert first == [str(space.architecture(path)) for path in prior.best(task, 4)]
+    assert first == [str(space.architecture(path)) for path in promising(prior, task, 4)]
     assert len({candidate["architecture"] for candidate in outcome.candidates}) == 12
 
 

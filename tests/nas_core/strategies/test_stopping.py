@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from nas_core.strategies.stopping import Stopping
+from nas_core.settings.differentiable import Stopping
 
 RULE = Stopping(rule="hessian")
 

@@ -9,8 +9,9 @@ from nas_core.checkpoint import Checkpoint
 from nas_core.ops.cost import count_macs, count_parameters
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
+from nas_core.settings.strategies import PriorSpec
 from nas_core.strategies import strategies
-from nas_core.strategies.training_free import PriorSpec, TrainingFreeRating, log_rank_sums
+from nas_core.strategies.training_free import TrainingFreeRating, log_rank_sums, promising
 
 SMALL = {"population": 6, "generations": 3, "parents": 2, "crossovers": 2, "mutants": 2, "images": 8}
 
@@ -69,7 +70,7 @@ def test_an_interrupted_search_ends_with_the_same_bytes(check_resume, make_task,
 def test_a_prior_takes_the_best_of_its_pool(make_task, space):
     task = make_task(space)
     prior = PriorSpec(scores=("macs",), pool=30, images=8)
-    three, all_ = prior.best(task, 3), prior.best(task, 30)
+    three, all_ = promising(prior, task, 3), promising(prior, task, 30)
     assert three == all_[:3]
     assert [space.macs(path) for path in all_] == sorted((space.macs(path) for path in all_), reverse=True)
 

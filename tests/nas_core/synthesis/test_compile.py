@@ -10,12 +10,11 @@ from nas_core.compilation import check_compiler
 from nas_core.errors import InputError
 from nas_core.ops.initialisation import initialise
 from nas_core.seeding import generator
+from nas_core.settings.synthesis import GeneratorSpec, LossWeights, PixelSpec
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.config import SynthesisConfig
-from nas_core.synthesis.generator import GeneratorSpec
 from nas_core.synthesis.labels import one_hot
-from nas_core.synthesis.objective import LossWeights, Objective, StatisticsMemory
-from nas_core.synthesis.pixels import PixelSpec
+from nas_core.synthesis.objective import Objective, StatisticsMemory
 from nas_core.teachers.teacher import Teacher
 
 TARGETS = one_hot(torch.arange(8) % 4, 4)

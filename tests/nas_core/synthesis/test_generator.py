@@ -13,14 +13,14 @@ from torch import nn
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.seeding import generator
+from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, LossWeights, PixelSpec, PixelStage
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.config import SynthesisConfig
-from nas_core.synthesis.generator import GeneratorSpec, GeneratorSynthesis
+from nas_core.synthesis.generator import GeneratorSynthesis
 from nas_core.synthesis.generator_network import ImageGenerator
-from nas_core.synthesis.labels import LabelCalibration, one_hot
+from nas_core.synthesis.labels import one_hot
 from nas_core.synthesis.losses import mode_seeking
-from nas_core.synthesis.objective import LossWeights, StatisticsMemory
-from nas_core.synthesis.pixels import PixelSpec, PixelStage
+from nas_core.synthesis.objective import StatisticsMemory
 from nas_core.synthesis.statistics import LayerStatistics
 
 TARGETS = one_hot(torch.tensor([0, 1, 0, 1, 1, 0, 0, 1]), 2)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas_core.settings.synthesis import LossWeights
 from nas_core.synthesis.losses import (
     mean_image_norm,
     soft_cross_entropy,
@@ -14,7 +15,6 @@ from nas_core.synthesis.losses import (
     total_variation_l1,
     total_variation_l2,
 )
-from nas_core.synthesis.objective import LossWeights
 
 
 def test_statistics_distance_matches_hand_computed_value():

@@ -14,12 +14,12 @@ from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
 from nas_core.schedule import warmup_cosine
 from nas_core.seeding import generator
+from nas_core.settings.synthesis import LabelCalibration, LossWeights, PixelSpec, PixelStage
 from nas_core.synthesis import objective, pixels
 from nas_core.synthesis.build import check_synthesis
 from nas_core.synthesis.config import SynthesisConfig
-from nas_core.synthesis.labels import LabelCalibration, one_hot, shard_classes
-from nas_core.synthesis.objective import LossWeights
-from nas_core.synthesis.pixels import PixelSpec, PixelStage, PixelSynthesis
+from nas_core.synthesis.labels import one_hot, shard_classes
+from nas_core.synthesis.pixels import PixelSynthesis
 from nas_core.teachers.networks import resnet20
 from nas_core.teachers.teacher import Teacher
 

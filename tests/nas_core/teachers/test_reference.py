@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nas_core.errors import InputError
+from nas_core.settings.teachers import ReferenceNetwork
 from nas_core.teachers import Teacher, networks, teachers
 
 DIGITS = Path(__file__).parents[3] / "examples" / "digits"
@@ -48,7 +49,7 @@ def test_network_takes_its_classes_from_the_config():
         digits_teacher(num_classes=None, class_names=["a", "b", "c"])
 
 
-@pytest.mark.parametrize("name", get_args(networks.ReferenceNetwork))
+@pytest.mark.parametrize("name", get_args(ReferenceNetwork))
 def test_every_listed_network_exists(name):
     assert getattr(networks, name)(in_channels=2, num_classes=3).eval()(torch.zeros(2, 2, 8, 8)).shape == (2, 3)
 

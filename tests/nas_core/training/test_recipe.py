@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 from torch import nn
 
+from nas_core.training.loop import parameter_groups
 from nas_core.training.recipe import Recipe
 
 
@@ -26,7 +27,7 @@ def test_cosine_ends_at_the_final_rate():
 
 def test_only_matrices_and_kernels_decay():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
-    decaying, free = Recipe(weight_decay=0.1).parameter_groups(network)
+    decaying, free = parameter_groups(network, weight_decay=0.1)
     assert (decaying["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
     assert [p.ndim for p in decaying["params"]] == [4, 2]
     assert [p.ndim for p in free["params"]] == [1, 1, 1, 1]

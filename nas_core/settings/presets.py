@@ -11,13 +11,15 @@ from typing import Any, ClassVar, Literal, cast
 from pydantic import create_model, model_validator
 
 from nas_core.registry import Spec
-from nas_core.strategies.base import Strategy, strategies
-from nas_core.strategies.differentiable import differentiable
-from nas_core.strategies.parts import DifferentiableSpec
-from nas_core.strategies.proxyless import Proxyless, ProxylessSpec
-from nas_core.strategies.spos import Spos, SposSpec
-from nas_core.strategies.successive_halving import SuccessiveHalving, SuccessiveHalvingSpec
-from nas_core.strategies.training_free import AZ_NAS, TrainingFree, TrainingFreeSpec
+from nas_core.settings.differentiable import DifferentiableSpec
+from nas_core.settings.strategies import (
+    AZ_NAS,
+    ProxylessSpec,
+    SposSpec,
+    SuccessiveHalvingSpec,
+    TrainingFreeSpec,
+    strategies,
+)
 
 Settings = Mapping[str, Any]
 
@@ -84,47 +86,40 @@ TABLE: dict[str, tuple[str, Settings]] = {
     ),
 }
 
-# Name: (base, strategy, what it is, what it changes).
-OTHERS: dict[str, tuple[type[Spec], type[Strategy], str, Settings]] = {
+# Name: (base, what it is, what it changes).
+OTHERS: dict[str, tuple[type[Spec], str, Settings]] = {
     "random": (
         SuccessiveHalvingSpec,
-        SuccessiveHalving,
         "Random search (Li and Talwalkar 2019): random architectures are trained alone and rated; no supernet.",
         {"architectures": 10, "rungs": 1, "epochs": 10, "prior": None},
     ),
     "az-nas": (
         TrainingFreeSpec,
-        TrainingFree,
         "Evolution by AZ-NAS's four scores of untrained networks (Lee and Ham 2024), on noise.",
         {"scores": AZ_NAS},
     ),
     "naswot": (
         TrainingFreeSpec,
-        TrainingFree,
         "Evolution by naswot (Mellor et al. 2021): how differently images switch an untrained network's ReLUs.",
         {"scores": ("naswot",)},
     ),
     "zico": (
         TrainingFreeSpec,
-        TrainingFree,
         "Evolution by ZiCo (Li et al. 2023): how large and steady an untrained network's gradients are.",
         {"scores": ("zico",)},
     ),
     "synflow": (
         TrainingFreeSpec,
-        TrainingFree,
         "Evolution by synflow (Tanaka et al. 2020): the saliency of an untrained network's weights; sees no image.",
         {"scores": ("synflow",)},
     ),
     "random-ws": (
         SposSpec,
-        Spos,
         "Random search with weight sharing (Li and Talwalkar 2019): random paths of one supernet are rated.",
         {"population": 1000, "generations": 1, "crossovers": 0, "mutants": 0},
     ),
     "proxyless-rl": (
         ProxylessSpec,
-        Proxyless,
         "ProxylessNAS (Cai et al. 2019) with REINFORCE: alpha learns from rewards of sampled paths.",
         {"update": "reinforce"},
     ),
@@ -179,6 +174,6 @@ def _with_default(base: type[Spec], key: str, value: Any) -> Any:
 
 
 for _name, (_summary, _settings) in TABLE.items():
-    strategies.register(preset(DifferentiableSpec, _name, _summary, _settings))(differentiable)
-for _name, (_spec, _builder, _summary, _settings) in OTHERS.items():
-    strategies.register(preset(_spec, _name, _summary, _settings))(_builder)
+    strategies.declare(preset(DifferentiableSpec, _name, _summary, _settings))
+for _name, (_spec, _summary, _settings) in OTHERS.items():
+    strategies.declare(preset(_spec, _name, _summary, _settings))

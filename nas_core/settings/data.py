@@ -1,0 +1,58 @@
+"""The settings of labelled real images: where they are."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from nas_core.registry import Registry, Spec
+
+if TYPE_CHECKING:
+    from nas_core.evaluation.data import LabelledImages
+
+data_sources: "Registry[LabelledImages]" = Registry("data source", builders="nas_core.evaluation.data")
+
+
+class _ImageSpec(Spec):
+    """What every source shares."""
+
+    resize: int | None = Field(
+        default=None,
+        ge=1,
+        description="shorter side in pixels before the central crop to the teacher's input (256 is usual for 224); "
+        "none: just large enough to crop",
+    )
+
+
+@data_sources.declare
+class FolderSpec(_ImageSpec):
+    """Image files in one sub-folder per class."""
+
+    name: Literal["folder"] = "folder"
+    path: Path = Field(
+        description="folder with one sub-folder per class, named like the teacher's classes or else in their order"
+    )
+
+
+@data_sources.declare
+class NpzSpec(_ImageSpec):
+    """NumPy arrays `images` and `labels` in one .npz file."""
+
+    name: Literal["npz"] = "npz"
+    path: Path = Field(
+        description=".npz file with `images`, uint8 of shape [N, H, W], [N, H, W, C] or [N, C, H, W], "
+        "and `labels`, integers of shape [N]"
+    )
+
+
+@data_sources.declare
+class TorchvisionSpec(_ImageSpec):
+    """A data set of torchvision."""
+
+    name: Literal["torchvision"] = "torchvision"
+    dataset: Literal["CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST"] = Field(
+        description="class in torchvision.datasets; export others to npz or to a folder"
+    )
+    root: Path = Field(description="folder that holds the data set's files as torchvision lays them out")
+    split: Literal["test", "train"] = Field(default="test", description="which part to judge on")
+    download: bool = Field(default=False, description="fetch the files into `root` if they are not there")

@@ -1,0 +1,100 @@
+"""From a config to the objects that it describes, and whether they go together.
+
+Whoever imports this holds PyTorch; a process that only conducts a run does not.
+"""
+
+import functools
+import json
+from pathlib import Path
+
+from nas_core.baselines import check_baselines
+from nas_core.config import RunConfig
+from nas_core.device import resolve_device
+from nas_core.evaluation.dataset_quality import check_verifier
+from nas_core.memory import check_memory
+from nas_core.registry import Spec
+from nas_core.search_spaces import SearchSpace, spaces
+from nas_core.search_spaces.lookup import AccuracyTable
+from nas_core.settings.data import data_sources
+from nas_core.settings.spaces import ScalableSpec
+from nas_core.strategies import Budget, make_budget, strategies
+from nas_core.synthesis.build import check_synthesis
+from nas_core.teachers import Teacher, teachers
+from nas_core.training.retraining import check_retraining
+from tasks.execution import check_execution
+
+
+def build_space(spec: ScalableSpec, teacher: Teacher) -> SearchSpace:
+    """A search space for a teacher's input shape and number of classes."""
+    return spaces.build(spec, input_shape=teacher.input_shape, num_classes=teacher.num_classes)
+
+
+def build_budget(config: RunConfig, latency_table: Path | None = None) -> Budget:
+    """What the config limits, or weighs without a limit.
+
+    Args:
+        config: The run's.
+        latency_table: Where to read latencies, if the config names a file of them; None: from that file.
+    """
+    search = config.search
+    path = search.latency_table and (latency_table or search.latency_table)
+    return make_budget(search.max_macs, search.max_parameters, search.max_latency_ms, path)
+
+
+def accuracy_table(config: RunConfig) -> AccuracyTable | None:
+    """The true accuracies that a config names, for the report only."""
+    named = config.evaluation.table
+    return None if named is None else AccuracyTable.read(named.path, named.column)
+
+
+def preflight(config: RunConfig) -> str:
+    """Find what would make the run fail, in seconds and without writing anything.
+
+    Returns:
+        The teacher's fingerprint.
+
+    Raises:
+        InputError: With one sentence about the first thing that is wrong.
+    """
+    resolve_device(config.device)
+    check_execution(config.execution)
+    teacher = _load(config.teacher.model_dump_json(), config.device)
+    verifier = load_verifier(config)
+    if verifier is not None:
+        check_verifier(verifier, teacher)
+    check_synthesis(teacher, config.synthesis)
+    check_memory(teacher, config.synthesis, config.execution.shards_at_once())
+    spec, retrain = config.search.space, config.retrain
+    space = build_space(spec, teacher)
+    strategies.build(config.search.strategy).check(space, build_budget(config))
+    check_baselines(config.baselines, teacher)
+    check_retraining(build_space(spec.scaled(retrain.width, retrain.cells), teacher), retrain)
+    table = accuracy_table(config)
+    if table is not None:
+        table.check_covers(space)
+    for section in (config.evaluation, config.finetune):
+        if section is not None and section.data is not None:
+            data_sources.build(section.data, teacher=teacher)
+    return teacher.fingerprint()
+
+
+def load_verifier(config: RunConfig) -> Teacher | None:
+    """The verifier that a config names, on the run's device."""
+    named = config.evaluation.verifier
+    return None if named is None else _load(named.model_dump_json(), config.device)
+
+
+def load_teacher(spec: Spec, device: str) -> Teacher:
+    """The teacher of a config section on a device; loaded once per process.
+
+    Raises:
+        InputError: If it cannot be loaded, or the device is not there.
+    """
+    return _load(spec.model_dump_json(), device)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(spec_json: str, device: str) -> Teacher:
+    values = json.loads(spec_json)
+    spec = teachers.spec(values["name"]).model_validate(values)
+    return teachers.build(spec).to(resolve_device(device))

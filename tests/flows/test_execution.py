@@ -48,7 +48,7 @@ def test_every_engine_gives_the_same_digests(dfnas, tiny_config: Path, finished_
 def test_a_flow_that_only_conducts_stays_small(dfnas, tiny_config: Path, finished_run: Path, tmp_path: Path):
     """All of the work is done in other processes, to the last stage."""
     command = [sys.executable, "-m", "flows.cli", "run", tiny_config, "--run-dir", tmp_path]
-    execution = ["--set", "execution={name: processes, workers: 1}"]
+    execution = ["--set", "execution={name: processes, workers: 1, threads: 1}"]
     flow = subprocess.Popen([*command, *execution], env=dfnas.environment, cwd=PROJECT, stdout=subprocess.DEVNULL)
     peak = 0
     while flow.poll() is None:

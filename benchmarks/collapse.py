@@ -45,7 +45,12 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CERTAIN = 30.0  # logit of the true class, 0 for others: a softmax of it is one-hot
 SHIFT = 2  # pixels by which an image may move
 ALL_SKIPS = 54.30  # true accuracy of the cell of six skip connections, percent
-SHOWN = {"accuracy": "true accuracy, %", "skips": "skip connections of 6", "largest_eigenvalue": "largest eigenvalue"}
+SHOWN = {
+    "accuracy": "true accuracy, %",
+    "largest_eigenvalue": "largest eigenvalue",
+    "skips": "skip connections of 6",
+    "none": "edges left out of 6",
+}
 
 
 class LabelledImages(SyntheticBatches):
@@ -114,6 +119,7 @@ def search(method: str, seed: int, table: AccuracyTable, arguments: argparse.Nam
             "architecture": record["architecture"],
             "accuracy": table.of(task.space.parse(record["architecture"])),
             "skips": record["skip_connect"],
+            "none": record["architecture"].count("none~"),
             "largest_eigenvalue": record.get("largest_eigenvalue"),
             "validation_loss": record.get("validation_loss"),
             "validation_accuracy": record.get("validation_agreement"),
@@ -127,6 +133,7 @@ def search(method: str, seed: int, table: AccuracyTable, arguments: argparse.Nam
         "architecture": str(outcome.architecture),
         "accuracy": table.of(outcome.architecture),
         "skips": outcome.architecture.operations.count("skip_connect"),
+        "none": outcome.architecture.operations.count("none"),
         "seconds": round(time.process_time() - started, 1),
         "epochs": epochs,
     }
@@ -148,7 +155,7 @@ def show(title: str, done: int, total: int, figures: Mapping[str, float]) -> Non
 @styled
 def picture(runs: Sequence[Mapping[str, Any]]) -> Figure:
     """Per figure one panel over the epochs: a thin line per seed, a thick one for the mean of a method."""
-    figure, grid = panels(len(SHOWN), columns=3, width=10, height=3.0)
+    figure, grid = panels(len(SHOWN), columns=2, width=8, height=2.8)
     for axes, (key, title) in zip(grid, SHOWN.items(), strict=True):
         for colour, (method, label) in zip(SERIES, METHODS.items(), strict=False):
             curves = [curve(run, key) for run in runs if run["method"] == method]
@@ -180,8 +187,8 @@ def curve(run: Mapping[str, Any], key: str) -> tuple[list[int], list[float]]:
 def table_of(runs: Sequence[Mapping[str, Any]]) -> str:
     """What came out, as a Markdown table: mean and standard deviation over the seeds."""
     lines = [
-        "| method | seeds | true accuracy, % | each | skips of 6 | eigenvalue, first 5 → last 5 | seconds |",
-        "|---|---|---|---|---|---|---|",
+        "| method | seeds | true accuracy, % | each | skips of 6 | none of 6 | eigenvalue, first → last 5 | seconds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for method, title in METHODS.items():
         found = [run for run in runs if run["method"] == method]
@@ -194,6 +201,7 @@ def table_of(runs: Sequence[Mapping[str, Any]]) -> str:
             spread([run["accuracy"] for run in found], 2),
             ", ".join(f"{run['accuracy']:.2f}" for run in found),
             spread([run["skips"] for run in found], 1),
+            spread([run["none"] for run in found], 1),
             f"{mean(mean(v[:5]) for v in eigenvalues):.3f} → {mean(mean(v[-5:]) for v in eigenvalues):.3f}",
             f"{mean(run['seconds'] for run in found):.0f}",
         ]

@@ -3,7 +3,8 @@
 import os
 import shutil
 from collections.abc import Callable
-from typing import TypeVar
+from importlib.util import find_spec
+from typing import TypeVar, cast
 
 import torch
 
@@ -22,7 +23,7 @@ def compiled(function: Function, device: torch.device) -> Function:
         device: Where the tensors are.
     """
     mode = "reduce-overhead" if device.type == "cuda" else None
-    return torch.compile(function, dynamic=False, mode=mode)
+    return cast(Function, torch.compile(function, dynamic=False, mode=mode))
 
 
 def check_compiler(device: torch.device, field: str) -> None:
@@ -33,7 +34,7 @@ def check_compiler(device: torch.device, field: str) -> None:
         field: The config's field that asked for it.
     """
     if device.type == "cuda":
-        missing = None if torch.utils._triton.has_triton() else "Triton, which comes with PyTorch's CUDA builds"
+        missing = None if find_spec("triton") else "Triton, which comes with PyTorch's CUDA builds"
     else:
         compiler = os.environ.get("CXX", "g++")
         missing = None if any(map(shutil.which, (compiler, "clang++"))) else f"a C++ compiler ('{compiler}')"

@@ -25,7 +25,14 @@ from nas_core.training.batches import Batch
 
 SCORES: tuple[Score, ...] = get_args(Score)
 # What a score's paper showed the networks: AZ-NAS noise, the others images. Synflow makes an input of its own.
-PUBLISHED: dict[Score, Images] = dict.fromkeys(SCORES, "noise") | {"naswot": "synthetic", "zico": "synthetic"}
+PUBLISHED: dict[Score, Images] = {
+    "expressivity": "noise",
+    "progressivity": "noise",
+    "trainability": "noise",
+    "synflow": "noise",
+    "naswot": "synthetic",
+    "zico": "synthetic",
+}
 
 
 class TrainingFreeRating:
@@ -43,7 +50,7 @@ class TrainingFreeRating:
         self._costs = [cost for cost in (macs_budget(), parameter_budget()) if cost.name in scores]
         self._groups: list[tuple[Batch, list[Score]]] = []
         for kind, make in (("noise", _noise), ("synthetic", _synthetic)):
-            chosen = [name for name in SCORES if name in scores and kind == self._kind(name, inputs)]
+            chosen: list[Score] = [name for name in SCORES if name in scores and kind == self._kind(name, inputs)]
             if chosen:
                 self._groups.append((make(task, images, generator(task.seed, "search.training-free.images")), chosen))
 

@@ -122,6 +122,30 @@ def export_dataset_(
     typer.echo(f"{images} images in {out}")
 
 
+@app.command(name="import-dataset")
+def import_dataset_(
+    images: Annotated[
+        Path, typer.Argument(metavar="IMAGES", help="an export of dfnas, or a folder of images per class")
+    ],
+    config: ConfigFile,
+    run_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="run directory, new or to be resumed [default: runs/<name>]")
+    ] = None,
+    settings: Settings = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="show Prefect's log on the terminal too")] = False,
+) -> None:
+    """Take images from outside in place of synthesis into a run directory; `dfnas run` with its config.yaml goes on."""
+    from flows.config_file import read_config, validated
+    from tasks.importing import import_section
+
+    parsed = read_config(config, settings or [])
+    values = parsed.model_dump(mode="json") | {"synthesis": import_section(parsed, images)}
+    from flows.pipeline import Goal
+
+    layout = run_pipeline(validated(values, [], str(config)), run_dir, Goal.SYNTHESIS, verbose=verbose)
+    typer.echo(f"`dfnas run {layout.config} --run-dir {layout.root}` searches on these images")
+
+
 @app.command()
 def export(
     directory: Directory,
@@ -237,7 +261,7 @@ def layout_of(directory: Path) -> "RunLayout":
     return layout
 
 
-def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verbose: bool) -> None:
+def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verbose: bool) -> "RunLayout":
     """Run the flow up to a goal, show how it ends, and leave with an exit code if that is not well."""
     from prefect import tags
 
@@ -263,6 +287,7 @@ def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verb
         sentence, code = describe_failure(state)
         fail(f"{sentence}\nDetails: {layout.log}. The same command resumes.", code=code)
     typer.echo(summary(layout) if goal == Goal.REPORT else f"{goal} done; `dfnas run` without --until goes on")
+    return layout
 
 
 def fail(sentence: str, code: int) -> NoReturn:

@@ -26,7 +26,13 @@ API = {
         "nas_core.evaluation.accuracy",
         "nas_core.evaluation.dataset_quality",
     ),
-    "Dataset and run directory": ("storage.dataset", "storage.loading", "storage.layout", "storage.manifests"),
+    "Dataset and run directory": (
+        "storage.dataset",
+        "storage.loading",
+        "storage.layout",
+        "storage.manifests",
+        "storage.locations",
+    ),
     "Finished runs": ("tasks.run", "tasks.retrain", "tasks.report", "tasks.compare"),
 }
 

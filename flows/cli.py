@@ -27,7 +27,9 @@ app = typer.Typer(
 )
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the run")]
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="run directory")]
+
+
+Directory = Annotated[str, typer.Argument(metavar="DIR", help="run directory, or its URL")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="override a setting, such as search.strategy.epochs=5; repeatable"),
@@ -103,7 +105,7 @@ def repair(
     refuse_outside_links(layout.root)
     with locked(layout.root):
         forget_damaged(layout, progress_bar("verify"))
-    run_pipeline(parsed, str(directory), reached[-1] if reached else Goal.SYNTHESIS, verbose=verbose)
+    run_pipeline(parsed, directory, reached[-1] if reached else Goal.SYNTHESIS, verbose=verbose)
 
 
 @app.command(name="export-dataset")
@@ -120,6 +122,30 @@ def export_dataset_(
         fail(f"--format {form} is unknown; choose from {', '.join(ExportFormat)}", code=2)
     images = export_dataset(layout_of(directory).dataset, out, ExportFormat(form), progress_bar("export"))
     typer.echo(f"{images} images in {out}")
+
+
+@app.command(name="import-dataset")
+def import_dataset_(
+    images: Annotated[
+        Path, typer.Argument(metavar="IMAGES", help="an export of dfnas, or a folder of images per class")
+    ],
+    config: ConfigFile,
+    run_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="run directory, new or to be resumed [default: runs/<name>]")
+    ] = None,
+    settings: Settings = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="show Prefect's log on the terminal too")] = False,
+) -> None:
+    """Take images from outside in place of synthesis into a run directory; `dfnas run` with its config.yaml goes on."""
+    from flows.config_file import read_config, validated
+    from tasks.importing import import_section
+
+    parsed = read_config(config, settings or [])
+    values = parsed.model_dump(mode="json") | {"synthesis": import_section(parsed, images)}
+    from flows.pipeline import Goal
+
+    layout = run_pipeline(validated(values, [], str(config)), run_dir, Goal.SYNTHESIS, verbose=verbose)
+    typer.echo(f"`dfnas run {layout.config} --run-dir {layout.root}` searches on these images")
 
 
 @app.command()
@@ -197,13 +223,13 @@ def report(directory: Directory) -> None:
 
 @app.command()
 def compare(
-    directories: Annotated[list[Path], typer.Argument(metavar="DIR DIR...", help="run directories")],
+    directories: Annotated[list[str], typer.Argument(metavar="DIR DIR...", help="run directories, or their URLs")],
     output: Annotated[Path, typer.Option(metavar="FILE", help="page to write")] = Path("compare.html"),
 ) -> None:
     """Write a page that sets several finished runs side by side, and its figures into a folder beside it."""
     from tasks.compare import compare as compare_runs
 
-    compare_runs(directories, output)
+    compare_runs([run_directory(directory) for directory in directories], output)
     typer.echo(f"comparison: {output}")
 
 
@@ -227,17 +253,28 @@ def list_(
         typer.echo(f"{name:<{width}}  {description}")
 
 
-def layout_of(directory: Path) -> "RunLayout":
+def run_directory(text: str) -> Path:
+    """A folder, or a prefix in an object store; leaves with an exit code if that cannot be reached."""
+    from storage.errors import StorageError
+    from storage.locations import reach
+
+    try:
+        return reach(text)
+    except StorageError as error:
+        fail(str(error), code=2)
+
+
+def layout_of(directory: str) -> "RunLayout":
     """Paths of a run directory, damaged or not; leaves with an exit code if it is none."""
     from storage.layout import RunLayout
 
-    layout = RunLayout(directory.absolute())
+    layout = RunLayout(run_directory(directory).absolute())
     if not (layout.config.exists() or layout.provenance.exists()):
         fail(f"{directory} is no run directory (it has no config.yaml and manifest.json)", code=2)
     return layout
 
 
-def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verbose: bool) -> None:
+def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verbose: bool) -> "RunLayout":
     """Run the flow up to a goal, show how it ends, and leave with an exit code if that is not well."""
     from prefect import tags
 
@@ -254,7 +291,6 @@ def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verb
         open_run(config, run_dir)
     else:
         refuse_other_run(layout, config)
-        layout.root.mkdir(parents=True, exist_ok=True)
     typer.echo(f"{config.name}: {config.synthesis.images} images, run directory {layout.root}", err=True)
     log_to(layout.log, verbose=verbose)
     with leaving_at_once(), tags("dfnas", config.name):
@@ -263,6 +299,7 @@ def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verb
         sentence, code = describe_failure(state)
         fail(f"{sentence}\nDetails: {layout.log}. The same command resumes.", code=code)
     typer.echo(summary(layout) if goal == Goal.REPORT else f"{goal} done; `dfnas run` without --until goes on")
+    return layout
 
 
 def fail(sentence: str, code: int) -> NoReturn:

@@ -49,7 +49,9 @@ class Goal(StrEnum):
 )
 def dfnas(
     config: RunConfig,
-    run_dir: Annotated[str | None, Field(description="run directory, new or to be resumed; none: runs/<name>")] = None,
+    run_dir: Annotated[
+        str | None, Field(description="run directory or its URL, new or to be resumed; none: runs/<name>")
+    ] = None,
     until: Annotated[Goal, Field(description="last stage to run")] = Goal.REPORT,
 ) -> dict[str, Any]:
     """Synthesise images from the teacher, search an architecture on them, retrain it, judge it, report.
@@ -58,7 +60,7 @@ def dfnas(
 
     Args:
         config: What to run.
-        run_dir: Run directory, new or to be resumed; none: `runs/<name>`.
+        run_dir: Run directory, or its URL, new or to be resumed; none: `runs/<name>`.
         until: The last stage to run.
 
     Returns:

@@ -22,7 +22,7 @@ from nas_core.memory import DEVICE_SHARE, canvas_memory, module_activations, sha
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.seeding import generator
 from nas_core.settings.strategies import PriorSpec
-from nas_core.settings.synthesis import PixelSpec
+from nas_core.settings.synthesis import ImportedSpec, PixelSpec
 from nas_core.strategies import Budget, SearchTask, make_budget, strategies
 from nas_core.strategies.spos import Rating, Spos
 from nas_core.strategies.successive_halving import SuccessiveHalving
@@ -144,6 +144,8 @@ def _synthesis_seconds(config: RunConfig, teacher: Teacher, probed: int, pace: f
     batch, pieces = min(probed, synthesis.batch_size), synthesis.rounds * synthesis.shards
     scale, engine = synthesis.batch_size / batch, synthesis.engine
     labels = pace * synthesis.batch_size * synthesis.labels.windows
+    if isinstance(engine, ImportedSpec):
+        return pieces * labels
     if isinstance(engine, PixelSpec):
         return pieces * (scale * _pixel_seconds(config, engine, teacher, batch) + labels)
     made, classes = build_engine(teacher, synthesis), torch.arange(teacher.num_classes)

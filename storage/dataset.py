@@ -1,7 +1,5 @@
 """The synthetic dataset in Zarr v3: one array per kind, one shard object per array and synthesis shard-round."""
 
-import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,11 +13,14 @@ from jaxtyping import Float, Int32, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 from zarr.codecs import ZstdCodec
+from zarr.core.buffer import Buffer
 from zarr.errors import GroupNotFoundError
+from zarr.storage import FsspecStore, MemoryStore
 
 from storage.cache import DEFAULT_CACHE_BYTES, ShardCache
-from storage.errors import StorageError
-from storage.files import TEMPORARY_SUFFIX, digest_of, sealed, unsealed, write_bytes
+from storage.errors import NoDatasetError, StorageError
+from storage.files import digest_of, files_with_content, sealed, unsealed, write_bytes
+from storage.locations import OPTIONS, is_remote
 
 METADATA = "zarr.json"
 INNER_CHUNK_BYTES = 2**20
@@ -97,14 +98,16 @@ class SyntheticStore:
         Raises:
             StorageError: If a dataset of another layout is in the way.
         """
-        # Built aside and renamed, so that a kill in between leaves no half-made group.
-        aside = path.with_name(f".{path.name}.{uuid.uuid4()}{TEMPORARY_SUFFIX}")
-        _lay_out(aside, layout)
-        if path.exists():
-            _mend(path, aside, layout)
-            shutil.rmtree(aside)
-        else:
-            aside.rename(path)
+        metadata = _metadata(layout)
+        try:
+            if cls.open(path).layout != layout:
+                raise StorageError(f"{path} holds a dataset of another layout; choose another run directory")
+            del metadata[METADATA]  # It may say already where the images come from.
+        except NoDatasetError:
+            pass
+        # The group's own comes last, so that a kill in between leaves none.
+        for name in sorted(metadata, key=lambda name: name == METADATA):
+            write_bytes(path / name, metadata[name])
         return cls.open(path)
 
     @classmethod
@@ -112,12 +115,15 @@ class SyntheticStore:
         """The dataset at a path.
 
         Raises:
-            StorageError: If there is none.
+            NoDatasetError: If there is none.
         """
+        store = FsspecStore.from_url(str(path), storage_options=OPTIONS) if is_remote(path) else path
         try:
-            return cls(path, zarr.open_group(path, mode="r+"))
+            return cls(path, zarr.open_group(store, mode="r+"))
         except (GroupNotFoundError, FileNotFoundError, KeyError, TypeError, ValueError) as error:
-            raise StorageError(f"{path} is no synthetic dataset (missing or damaged): run again to make it") from error
+            raise NoDatasetError(
+                f"{path} is no synthetic dataset (missing or damaged): run again to make it"
+            ) from error
 
     def write(self, round_: int, shard: int, arrays: dict[str, np.ndarray]) -> str:
         """Write one shard-round whole.
@@ -161,8 +167,23 @@ class SyntheticStore:
         """
         for path in self.object_paths(round_, shard, names):
             if not path.is_file() or path.stat().st_size == 0:
-                name = path.relative_to(self.path).parts[0]
-                raise StorageError(f"round {round_} shard {shard} has no {name} ({path}): run again to make it")
+                raise self._missing(round_, shard, path)
+
+    def check_complete(self) -> None:
+        """The same for all shard-rounds, from one listing.
+
+        Raises:
+            StorageError: Naming the first that is missing.
+        """
+        there = files_with_content(self.path)
+        for position in self.layout.positions():
+            for path in self.object_paths(*position):
+                if str(path.relative_to(self.path)) not in there:
+                    raise self._missing(*position, path)
+
+    def _missing(self, round_: int, shard: int, path: Path) -> StorageError:
+        name = str(path.relative_to(self.path)).partition("/")[0]
+        return StorageError(f"round {round_} shard {shard} has no {name} ({path}): run again to make it")
 
     def digest(self, round_: int, shard: int) -> str:
         """SHA-256 of the content of one shard-round, independent of its compression."""
@@ -224,8 +245,7 @@ class SyntheticImages(Dataset):
     ) -> None:
         self.store = SyntheticStore.open(path)
         self._positions = self.store.layout.positions()
-        for round_, shard in self._positions:
-            self.store.check_present(round_, shard)
+        self.store.check_complete()
         self._cache_bytes = cache_bytes
         self._arrays = arrays
 
@@ -282,10 +302,11 @@ class SyntheticImages(Dataset):
         return {ITEMS[name]: self.store.read(*self._positions[index], name) for name in self._arrays}
 
 
-def _lay_out(path: Path, layout: DatasetLayout) -> None:
-    """Write the metadata of an empty dataset."""
+def _metadata(layout: DatasetLayout) -> dict[str, bytes]:
+    """The metadata files of an empty dataset, by name."""
+    objects: dict[str, Buffer] = {}
     attributes = sealed({"layout": {**asdict(layout), "canvas": list(layout.canvas)}, "provenance": {}})
-    group = zarr.create_group(path, zarr_format=3, attributes=attributes)
+    group = zarr.create_group(MemoryStore(objects), zarr_format=3, attributes=attributes)
     for name, (shape, dtype, fill) in layout.arrays().items():
         image_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         group.create_array(
@@ -300,19 +321,7 @@ def _lay_out(path: Path, layout: DatasetLayout) -> None:
             # Otherwise a shard of zeros would leave no object, and could not be told from a missing one.
             config={"write_empty_chunks": True},
         )
-
-
-def _mend(path: Path, sound: Path, layout: DatasetLayout) -> None:
-    """Write the metadata of a dataset anew where it is damaged, from a sound one; the images are left alone."""
-    try:
-        existing = SyntheticStore.open(path).layout
-    except StorageError:
-        write_bytes(path / METADATA, (sound / METADATA).read_bytes())
-        existing = layout
-    if existing != layout:
-        raise StorageError(f"{path} holds a dataset of another layout; choose another run directory")
-    for array in layout.arrays():
-        write_bytes(path / array / METADATA, (sound / array / METADATA).read_bytes())
+    return {name: content.to_bytes() for name, content in objects.items()}
 
 
 def inner_chunk(batch_size: int, image_bytes: int) -> int:

@@ -7,3 +7,7 @@ class StorageError(RuntimeError):
 
 class InUseError(StorageError):
     """Another process holds the run directory."""
+
+
+class NoDatasetError(StorageError):
+    """There is no synthetic dataset where one should be, or its metadata is damaged."""

@@ -22,6 +22,8 @@ from storage.dataset import SyntheticStore
 from storage.errors import StorageError
 from storage.files import TEMPORARY_SUFFIX, refuse_outside_links, write_json
 
+ABOUT = "dataset.json"
+LABELS_FILE = "labels.npz"
 LABELS = ("targets", "soft_labels", "rounds", "losses")
 
 
@@ -65,7 +67,7 @@ def export_dataset(
     aside = out.with_name(f".{out.name}.{uuid.uuid4()}{TEMPORARY_SUFFIX}")
     aside.mkdir()
     try:
-        write_json(aside / "dataset.json", {"layout": asdict(store.layout), "provenance": store.provenance})
+        write_json(aside / ABOUT, {"layout": asdict(store.layout), "provenance": store.provenance})
         write = _write_image_folder if form is ExportFormat.IMAGEFOLDER else _write_tars
         write(store, aside, progress)
         aside.rename(out)
@@ -82,12 +84,12 @@ def _write_image_folder(store: SyntheticStore, folder: Path, progress: Callable[
     for done, (round_, shard) in enumerate(positions, start=1):
         classes = store.read(round_, shard, "targets").argmax(axis=1)
         for number, canvas in enumerate(store.read(round_, shard, "canvases")):
-            name = f"{classes[number]:0{digits}d}/{_key(round_, shard, number)}.png"
+            name = f"{classes[number]:0{digits}d}/{image_key(round_, shard, number)}.png"
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(_png(canvas))
             names.append(name)
         progress(done, len(positions), {})
-    with zipfile.ZipFile(folder / "labels.npz", "w") as archive:
+    with zipfile.ZipFile(folder / LABELS_FILE, "w") as archive:
         with archive.open(zipfile.ZipInfo("files.npy"), "w", force_zip64=True) as member:
             np.save(member, np.array(names))
         for name in LABELS:
@@ -109,7 +111,7 @@ def _write_tars(store: SyntheticStore, folder: Path, progress: Callable[..., Non
     positions = store.layout.positions()
     for done, (round_, shard) in enumerate(positions, start=1):
         canvases, *labels = (store.read(round_, shard, name) for name in ("canvases", *LABELS))
-        with tarfile.open(folder / f"shard-{done - 1:06d}.tar", "w") as archive:
+        with tarfile.open(folder / tar_name(done - 1), "w") as archive:
             for number, (canvas, target, soft_label, _, loss) in enumerate(zip(canvases, *labels, strict=True)):
                 label = int(target.argmax())
                 facts = {"class": label, "round": round_, "shard": shard, "loss": float(loss)}
@@ -121,14 +123,20 @@ def _write_tars(store: SyntheticStore, folder: Path, progress: Callable[..., Non
                     "soft_label.npy": _npy(soft_label),
                 }
                 for ending, content in sample.items():
-                    member = tarfile.TarInfo(f"{_key(round_, shard, number)}.{ending}")
+                    member = tarfile.TarInfo(f"{image_key(round_, shard, number)}.{ending}")
                     member.size = len(content)
                     archive.addfile(member, io.BytesIO(content))
         progress(done, len(positions), {})
 
 
-def _key(round_: int, shard: int, number: int) -> str:
+def image_key(round_: int, shard: int, number: int) -> str:
+    """Name of an image, without its ending."""
     return f"round-{round_:03d}-shard-{shard:05d}-{number:05d}"
+
+
+def tar_name(position: int) -> str:
+    """Name of the archive of a shard-round, by its position in the dataset."""
+    return f"shard-{position:06d}.tar"
 
 
 def _class_digits(store: SyntheticStore) -> int:

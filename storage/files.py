@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import InUseError, StorageError
+from storage.lease import leased
+from storage.locations import file_system, is_remote, key, read_bytes
 
 # Everything that is written under a temporary name carries this suffix, so that leftovers of a kill are known.
 TEMPORARY_SUFFIX = ".partial"
@@ -19,9 +21,14 @@ TEMPORARY_SUFFIX = ".partial"
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it exists either whole or not at all, even if the process or machine dies meanwhile.
 
+    In an object store that is one PUT.
+
     Raises:
         OSError: If it cannot be written (full disk, no permission); the old content is then untouched.
     """
+    if is_remote(path):
+        file_system(path).pipe_file(key(path), content)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
@@ -47,7 +54,7 @@ def read_json(path: Path) -> Any:
         StorageError: If it is missing or no JSON; the message names the file.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(read_bytes(path))
     except FileNotFoundError as error:
         raise StorageError(f"{path} does not exist") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -111,6 +118,8 @@ def digest_of_json(value: Any) -> str:
 
 def digest_of_file(path: Path) -> str:
     """SHA-256 of a file's content."""
+    if is_remote(path):
+        return hashlib.sha256(read_bytes(path)).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -121,6 +130,8 @@ def remove_leftovers(directory: Path) -> int:
     Returns:
         How many there were.
     """
+    if is_remote(directory):
+        return 0  # An object appears whole, under its own name.
     leftovers = [Path(entry.path) for entry in walk(directory) if entry.name.endswith(TEMPORARY_SUFFIX)]
     for path in leftovers:
         if path.is_dir():
@@ -143,6 +154,9 @@ def walk(directory: Path) -> Iterator[os.DirEntry[str]]:
 
 def files_with_content(directory: Path) -> set[str]:
     """Paths of all files below a directory that are not empty, relative to it."""
+    if is_remote(directory):
+        found, start = file_system(directory).find(key(directory), detail=True), len(key(directory)) + 1
+        return {name[start:] for name, about in found.items() if about["size"]}
     start = len(str(directory)) + 1
     return {entry.path[start:] for entry in walk(directory) if entry.is_file() and entry.stat().st_size}
 
@@ -155,6 +169,8 @@ def refuse_outside_links(directory: Path) -> None:
     Raises:
         StorageError: Naming the first such link.
     """
+    if is_remote(directory):
+        return  # There are no links in an object store.
     root = directory.resolve()
     for entry in walk(directory):
         if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
@@ -166,11 +182,17 @@ def refuse_outside_links(directory: Path) -> None:
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Hold the only right to write to a run directory; the operating system frees it however the process ends.
+    """Hold the only right to write to a run directory; it is freed however the process ends.
+
+    In a folder the operating system does so at once; for an object store, see `storage.lease`.
 
     Raises:
         InUseError: If another process holds it.
     """
+    if is_remote(directory):
+        with leased(directory):
+            yield
+        return
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("a") as file:
         try:

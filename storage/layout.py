@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.locations import local_folder
+
 
 @dataclass(frozen=True)
 class ModelLayout:
@@ -42,6 +44,8 @@ class RunLayout:
     finetuned/       the student after it has seen real images
     export/          the student for other programs
     ```
+
+    Of a run in an object store, `cache/` and `dfnas.log` are on each machine, in `local`.
     """
 
     root: Path
@@ -133,12 +137,17 @@ class RunLayout:
     @property
     def cache(self) -> Path:
         """Prefect's persisted task results: small manifests."""
-        return self.root / "cache"
+        return self.local / "cache"
 
     @property
     def log(self) -> Path:
         """The log of every run in this directory."""
-        return self.root / "dfnas.log"
+        return self.local / "dfnas.log"
+
+    @property
+    def local(self) -> Path:
+        """What concerns this machine alone: the run directory itself, or if that is a URL, a folder here."""
+        return local_folder(self.root)
 
     @property
     def provenance(self) -> Path:

@@ -37,7 +37,7 @@ def load_baseline(run: Run, kind: Baseline) -> tuple[nn.Module, str]:
     trained, teacher = run.layout.baseline(kind), run.teacher()
     description = read_json(trained.architecture)
     network = build_baseline(description, teacher.input_shape, teacher.num_classes)
-    network.load_state_dict(safetensors.torch.load_file(trained.weights))
+    network.load_state_dict(safetensors.torch.load(trained.weights.read_bytes()))
     return network.eval(), description["title"]
 
 

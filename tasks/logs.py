@@ -16,6 +16,7 @@ def log_to(path: Path, *, verbose: bool) -> None:
     for handler in [] if verbose else list(root.handlers):
         if isinstance(handler, PrefectConsoleHandler):
             root.removeHandler(handler)
+    path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in ("prefect", "storage"):

@@ -14,7 +14,7 @@ from nas_core.reporting.records import RunRecords
 from nas_core.reporting.summary import comparison
 from nas_core.reporting.wording import duration
 from nas_core.seeding import generator
-from storage.dataset import SyntheticImages
+from storage.dataset import SyntheticImages, SyntheticStore
 from storage.errors import StorageError
 from storage.files import digest_of_file, read_json, write_bytes, write_json
 from storage.manifests import Manifest
@@ -109,6 +109,7 @@ def _results(run: Run) -> dict[str, Any]:
             "images": config.synthesis.images,
             "rounds": config.synthesis.rounds,
             "labels": label_rounds(run),
+            "imported": SyntheticStore.open(run.layout.dataset).provenance.get("imported"),
         },
         "quality": {
             name: value

@@ -14,6 +14,7 @@ from nas_core.training.retraining import retrain
 from storage.errors import StorageError
 from storage.files import digest_of_file, digest_of_json, read_json, write_bytes, write_json
 from storage.layout import ModelLayout, RunLayout
+from storage.locations import location
 from storage.manifests import Manifest
 from tasks.artifacts import show_pictures, task_progress
 from tasks.data import batches, load_images
@@ -64,7 +65,7 @@ def load_model(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """The student of a finished run, ready for use.
 
     Args:
-        directory: The run directory.
+        directory: The run directory, or its URL.
 
     Returns:
         The network in eval mode on the CPU, and its description: "architecture", "space", "input_shape", "mean",
@@ -73,7 +74,7 @@ def load_model(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         StorageError: If the run has no finished model, or its files are damaged.
     """
-    return _load(RunLayout(Path(directory)).model)
+    return _load(RunLayout(location(directory)).model)
 
 
 def load_finetuned(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -82,7 +83,7 @@ def load_finetuned(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         StorageError: If the run was not asked to fine-tune, or the files are damaged.
     """
-    return _load(RunLayout(Path(directory)).finetuned)
+    return _load(RunLayout(location(directory)).finetuned)
 
 
 def _load(model: ModelLayout) -> tuple[nn.Module, dict[str, Any]]:
@@ -94,7 +95,7 @@ def _load(model: ModelLayout) -> tuple[nn.Module, dict[str, Any]]:
         description["architecture"],
     )
     try:
-        network.load_state_dict(safetensors.torch.load_file(model.weights))
+        network.load_state_dict(safetensors.torch.load(model.weights.read_bytes()))
     except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
         raise StorageError(f"{model.weights} is missing or damaged: run again to make it anew") from error
     return network.eval(), description

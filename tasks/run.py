@@ -20,6 +20,7 @@ from storage.errors import InUseError, StorageError
 from storage.files import digest_of_json, exclusive, refuse_outside_links, remove_leftovers, write_bytes
 from storage.integrity import config_digest
 from storage.layout import RunLayout
+from storage.locations import location, reach
 from storage.manifests import Provenance
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Run(BaseModel):
     @property
     def layout(self) -> RunLayout:
         """Paths of the run directory."""
-        return RunLayout(Path(self.directory))
+        return RunLayout(location(self.directory))
 
     @property
     def teacher_name(self) -> str:
@@ -98,7 +99,7 @@ class Run(BaseModel):
 
 def run_layout(config: RunConfig, directory: str | None = None) -> RunLayout:
     """Paths of a config's run directory; by default `runs/<name>`."""
-    return RunLayout(Path(directory or Path("runs") / config.name).absolute())
+    return _reached(directory or Path("runs") / config.name)
 
 
 @task(name="check", task_run_name="check config", cache_policy=NO_CACHE, tags=["dfnas"])
@@ -121,7 +122,7 @@ def open_run(config: RunConfig, directory: str | None = None, fingerprint: str |
 
     Args:
         config: What to run.
-        directory: Where; by default `runs/<name>`.
+        directory: Where: a folder, or the URL of a prefix in an object store; by default `runs/<name>`.
         fingerprint: The teacher's, if the config has passed `preflight` already; None: it does so here.
 
     Raises:
@@ -246,13 +247,20 @@ def _refuse_other_content(layout: RunLayout) -> None:
         raise InputError(str(error)) from error
 
 
-def load_run(directory: Path) -> Run:
-    """The run that a directory holds, without checking that its teacher can still be loaded.
+def _reached(directory: str | Path) -> RunLayout:
+    try:
+        return RunLayout(reach(directory).absolute())
+    except StorageError as error:
+        raise InputError(str(error)) from error
+
+
+def load_run(directory: str | Path) -> Run:
+    """The run that a directory, or a URL, holds, without checking that its teacher can still be loaded.
 
     Raises:
         InputError: If the directory holds none, or what describes it is damaged.
     """
-    layout = RunLayout(directory.absolute())
+    layout = _reached(directory)
     if not layout.config.exists() or not layout.provenance.exists():
         raise InputError(f"{directory} is no run directory (it has no config.yaml and manifest.json)")
     _refuse_other_content(layout)

@@ -23,6 +23,7 @@ from prefect.tasks import exponential_backoff
 
 from nas_core.checkpoint import Checkpoint
 from storage.files import digest_of_json
+from storage.locations import is_outage
 from storage.manifests import Manifest, digests_of_files, read_manifest
 from tasks.execution import submit
 from tasks.run import Run
@@ -60,7 +61,7 @@ def is_transient(_task: Any, _run: Any, state: Any) -> bool:
     """
     error = state.result(raise_on_failure=False)
     errors = error.exceptions if isinstance(error, ExceptionGroup) else [error]
-    return any(isinstance(one, OSError) and one.errno not in LASTING_ERRORS for one in errors)
+    return any((isinstance(one, OSError) and one.errno not in LASTING_ERRORS) or is_outage(one) for one in errors)
 
 
 RETRIES: dict[str, Any] = {

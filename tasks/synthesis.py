@@ -3,6 +3,7 @@
 import safetensors.torch
 import torch
 
+from nas_core.checkpoint import Checkpoint, Progress
 from nas_core.device import limited_threads
 from nas_core.evaluation.dataset_quality import DatasetQuality, dataset_quality
 from nas_core.reporting.figures import image_grid
@@ -10,12 +11,14 @@ from nas_core.reporting.summary import quality_rows
 from nas_core.seeding import generator
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.labels import chosen_classes, label_changes, one_hot, shard_classes
+from nas_core.synthesis.shard import ShardImages
 from storage.dataset import DatasetLayout, SyntheticStore
 from storage.errors import StorageError
 from storage.files import digest_of, digest_of_json, write_bytes, write_json
 from storage.manifests import Manifest, read_manifest
 from tasks.artifacts import show_pictures, show_table, task_progress
 from tasks.data import first_images, open_images, shown_classes
+from tasks.importing import import_record, import_shard
 from tasks.run import Run
 from tasks.stage import Product, round_figure, stage_checkpoint
 
@@ -63,26 +66,14 @@ def learn_engine(run: Run, piece: str, key: str, _noise: Manifest) -> Product:
 def synthesize(run: Run, piece: str, key: str, _previous: Manifest, *, round: int, shard: int) -> Product:  # noqa: A002
     """Make one batch of images: from noise towards one-hot targets, or the labels of the round before.
 
-    Depends on no other shard, so shards need no barrier between rounds.
+    Imported images are taken as they are. Depends on no other shard, so shards need no barrier between rounds.
     """
-    config, teacher = run.config.synthesis, run.teacher()
+    config = run.config.synthesis
     store = SyntheticStore.open(run.layout.dataset)
-    targets, temperature, start = one_hot(_classes(run, shard), teacher.num_classes), 1.0, None
-    if round > 0:
-        targets = torch.from_numpy(store.read(round - 1, shard, "soft_labels"))
-        temperature = config.labels.temperature
-        if config.labels.start == "canvas":
-            start = torch.from_numpy(store.read(round - 1, shard, "canvases"))
-    learned = _learned(run) if config.engine.learns else {}
-    with limited_threads(run.config.execution.shard_threads()):
-        images = build_engine(teacher, config, learned).make(
-            targets,
-            generator(run.config.seed, "synthesis.noise", round, shard),
-            target_temperature=temperature,
-            start=start,
-            checkpoint=stage_checkpoint(run, piece, key),
-            progress=task_progress(piece),
-        )
+    if config.engine.name == "imported":
+        images = import_shard(run, round, shard)
+    else:
+        images = _make_shard(run, store, stage_checkpoint(run, piece, key), task_progress(piece), round, shard)
     arrays = {name: getattr(images, name).numpy() for name in ("canvases", "targets", "soft_labels", "losses")}
     digest = store.write(round, shard, arrays)
     records = run.layout.records(piece)
@@ -91,11 +82,34 @@ def synthesize(run: Run, piece: str, key: str, _previous: Manifest, *, round: in
         digest=digest,
         files=[*store.object_paths(round, shard), records],
         figures={
-            "images": len(targets),
+            "images": len(images.targets),
             "loss": round_figure(float(images.losses.mean())),
-            **{name: round_figure(value) for name, value in label_changes(targets, images.soft_labels).items()},
+            **{name: round_figure(value) for name, value in label_changes(images.targets, images.soft_labels).items()},
         },
     )
+
+
+def _make_shard(
+    run: Run, store: SyntheticStore, checkpoint: Checkpoint, progress: Progress, round_: int, shard: int
+) -> ShardImages:
+    """Optimise the images of one shard-round."""
+    config, teacher = run.config.synthesis, run.teacher()
+    targets, temperature, start = one_hot(_classes(run, shard), teacher.num_classes), 1.0, None
+    if round_ > 0:
+        targets = torch.from_numpy(store.read(round_ - 1, shard, "soft_labels"))
+        temperature = config.labels.temperature
+        if config.labels.start == "canvas":
+            start = torch.from_numpy(store.read(round_ - 1, shard, "canvases"))
+    learned = _learned(run) if config.engine.learns else {}
+    with limited_threads(run.config.execution.shard_threads()):
+        return build_engine(teacher, config, learned).make(
+            targets,
+            generator(run.config.seed, "synthesis.noise", round_, shard),
+            target_temperature=temperature,
+            start=start,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
 
 
 def commit_dataset(run: Run, piece: str, _key: str, shard_rounds: list[Manifest]) -> Product:
@@ -111,8 +125,10 @@ def commit_dataset(run: Run, piece: str, _key: str, shard_rounds: list[Manifest]
             raise StorageError(f"round {round_} shard {shard} holds other images than were made")
         progress(done, len(positions), {})
     digest = digest_of_json(digests)
+    imported = {"imported": import_record(run, digest)} if run.config.synthesis.engine.name == "imported" else {}
     store.annotate(
         {
+            **imported,
             "digest": digest,
             "teacher": run.fingerprint,
             "seed": run.config.seed,

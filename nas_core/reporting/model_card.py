@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas_core.exporting import METADATA, TOLERANCE, Exported, ModelFormat
+from nas_core.reporting.imported import imported_sentence
 from nas_core.reporting.summary import comparison, machine
 from nas_core.reporting.wording import percent
 
@@ -23,6 +24,9 @@ logits = model(pixels)  # float32 tensor, any batch size""",
 }
 
 
+PRIVACY = "Made without data does not mean private: the synthetic images hold what the teacher remembers of its data."
+
+
 def model_card(
     results: Mapping[str, Any], about: Mapping[str, Any], form: ModelFormat, file: str, exported: Exported
 ) -> str:
@@ -35,17 +39,17 @@ def model_card(
         file: The file's name.
         exported: The file, for how it was checked.
     """
-    search, synthesis = results["search"], results["synthesis"]
+    search = results["search"]
     digest = "model"
     if "finetuned_on" in about:
         results, digest = {**results, "student": {**results["student"], **results["finetuned"]}}, "finetuned"
     shape = " x ".join(map(str, about["input_shape"]))
     sections = [
-        f"# {results['name']}: an image classifier {_title(about)}",
+        f"# {results['name']}: an image classifier {_title(results, about)}",
         f"A convolutional network that sorts images of {shape} (channels, height, width) into "
         f"{len(about['class_names'])} classes. Its architecture was found by {search['strategy']} in the space "
         f"{search['space']}, and it was trained by distillation from the teacher below. "
-        + _training_data(about, synthesis["images"]),
+        + _training_data(results, about),
         _table(
             [
                 ("file", f"`{file}` ({form})"),
@@ -75,12 +79,21 @@ def model_card(
     return "\n\n".join(sections) + "\n"
 
 
-def _title(about: Mapping[str, Any]) -> str:
-    return "fine-tuned on real images" if "finetuned_on" in about else "made without data"
+def _title(results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    if "finetuned_on" in about:
+        return "fine-tuned on real images"
+    return "trained on imported images" if imported_sentence(results) else "made without data"
 
 
-def _training_data(about: Mapping[str, Any], synthetic: int) -> str:
-    recovered = f"{synthetic:,} synthetic images were recovered from the teacher's weights and used instead"
+def _training_data(results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    images, imported = results["synthesis"]["images"], imported_sentence(results)
+    if imported is not None:
+        tuned = ""
+        if "finetuned_on" in about:
+            real = about["finetuned_on"]
+            tuned = f" Then it was fine-tuned on {real['images']:,} labelled real images ({real['source']})."
+        return f"Training data: {images:,} images. {imported}{tuned}"
+    recovered = f"{images:,} synthetic images were recovered from the teacher's weights and used instead"
     if "finetuned_on" not in about:
         return f"Training data: **none**; {recovered}."
     real = about["finetuned_on"]
@@ -92,15 +105,15 @@ def _training_data(about: Mapping[str, Any], synthetic: int) -> str:
 
 def _judged(results: Mapping[str, Any]) -> str:
     """What the figures stand on."""
-    real = results["evaluation"]
+    real, kind = results["evaluation"], "imported" if imported_sentence(results) else "synthetic"
     agreement = (
-        f"Agreement is the share of held-out synthetic images on which this model and the teacher name the same class "
+        f"Agreement is the share of held-out {kind} images on which this model and the teacher name the same class "
         f"({percent(results['student']['agreement'])})."
     )
     if results["latency"]:
         agreement += f" Latency was measured on {machine(results)}."
     if not real["images"]:
-        return f"{agreement} No real image judged it: its accuracy on real images is unknown."
+        return f"{agreement} No labelled real image judged it: its accuracy on real images is unknown."
     return (
         f"{agreement} Top-1 was measured on {real['images']:,} real images ({real['source']}), used for nothing else."
     )
@@ -114,12 +127,13 @@ def _preprocessing(about: Mapping[str, Any], form: ModelFormat) -> str:
 
 
 def _limits(results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    seen = "synthetic images, and the real ones named above" if "finetuned_on" in about else "synthetic images alone"
+    kind = "imported" if imported_sentence(results) else "synthetic"
+    seen = f"{kind} images, and the real ones named above" if "finetuned_on" in about else f"{kind} images alone"
     points = [
         "It imitates its teacher, with the teacher's errors and biases; the table says how it compares.",
         f"It has seen {seen}. On images unlike those that the teacher was trained on it has no claim.",
         "Calibration, robustness and fairness were not measured.",
-        "Made without data does not mean private: the synthetic images hold what the teacher remembers of its data.",
+        *([] if kind == "imported" else [PRIVACY]),
         "The licence of the teacher may extend to what is made from it.",
     ]
     if not results["evaluation"]["images"]:

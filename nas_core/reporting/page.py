@@ -18,6 +18,7 @@ from nas_core.reporting.figures import (
     without,
 )
 from nas_core.reporting.finetuned import finetuned_rows
+from nas_core.reporting.imported import imported_sentence
 from nas_core.reporting.numbers import matrix_rows
 from nas_core.reporting.picture import Picture, Section, template
 from nas_core.reporting.picture import make_picture as _picture
@@ -61,6 +62,7 @@ def render(records: RunRecords, sections: Sequence[Section] | None = None) -> st
         baselines=baseline_table(results),
         verdict=verdict(results),
         finetuned=finetuned_rows(results),
+        imported=imported_sentence(results),
         sections=report_sections(records) if sections is None else sections,
         timings=_timings(results["timings"]),
         provenance=_provenance(results),
@@ -97,7 +99,7 @@ def _images(records: RunRecords) -> Section:
                 rows=records.synthesis_history,
             )
         )
-    return Section("images", "Synthetic images", pictures)
+    return Section("images", f"{_kind(records.results).capitalize()} images", pictures)
 
 
 def _quality(records: RunRecords) -> Section:
@@ -307,7 +309,7 @@ def _provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows of (name, value) that say what made this result."""
     return [
         ("real images used", _real_images(results)),
-        ("synthetic images", f"{results['synthesis']['images']:,} in {results['synthesis']['rounds']} rounds"),
+        (f"{_kind(results)} images", f"{results['synthesis']['images']:,} in {results['synthesis']['rounds']} rounds"),
         ("retraining", retraining(results)),
         ("seed", str(results["seed"])),
         ("device", results["device"]),
@@ -318,6 +320,10 @@ def _provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _kind(results: Mapping[str, Any]) -> str:
+    return "imported" if results["synthesis"].get("imported") else "synthetic"
+
+
 def _real_images(results: Mapping[str, Any]) -> str:
     real, tuned = results["evaluation"], results["finetuned"]
     uses = []
@@ -326,4 +332,6 @@ def _real_images(results: Mapping[str, Any]) -> str:
     if tuned is not None:
         learned = tuned["trained_on"]
         uses.append(f"for the fine-tuned network beside the student: {learned['images']:,} ({learned['source']})")
+    if results["synthesis"].get("imported"):
+        uses.append("unknown for search and training, whose images were imported")
     return "; ".join(uses) or "none"

@@ -19,7 +19,8 @@ class RunRecords:
             params}, both also {latency_ms, batch_latency_ms} with latency {batch_size, device, processor, threads},
             search {architecture, strategy, space, true_accuracy, table_latency_ms}, retrain {style, epochs, width,
             cells}, baselines {measure, images, networks: [{kind, title, top1, agreement, macs, params}]}, synthesis
-            {images, rounds, labels: what `label_changes` says of each round}, quality (`DatasetQuality.figures()`),
+            {images, rounds, labels: what `label_changes` says of each round, imported: {path, teacher, digest} or
+            None}, quality (`DatasetQuality.figures()`),
             timings {synthesis, search, retrain, evaluation, total} in seconds, seed, device, versions {package:
             version}, evaluation {images, source}, digests {dataset, search, model}. Both top1 are None without real
             images, latency is None where it was not measured, baselines are None where none were asked for; the rest

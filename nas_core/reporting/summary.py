@@ -5,6 +5,7 @@ from typing import Any
 
 from nas_core.reporting.baselines import verdict
 from nas_core.reporting.finetuned import finetuned_rows
+from nas_core.reporting.imported import imported_sentence
 from nas_core.reporting.wording import amount, duration, milliseconds, percent
 
 
@@ -57,7 +58,9 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
     time = duration(results["timings"]["total"])
     tuned = [f"fine-tuned, {quantity}: {value}" for quantity, value in finetuned_rows(results)]
     worth = [f"was the search worth it? {verdict(results)}"] if results["baselines"] else []
-    return [*table, *tuned, *worth, f"architecture: {results['search']['architecture']}", f"wall time: {time}"]
+    imported = filter(None, [imported_sentence(results)])
+    found = f"architecture: {results['search']['architecture']}"
+    return [*table, *tuned, *worth, *imported, found, f"wall time: {time}"]
 
 
 def quality_rows(quality: Mapping[str, Any]) -> list[tuple[str, str]]:

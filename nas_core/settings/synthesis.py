@@ -1,5 +1,6 @@
 """The settings of synthesis: losses, labels, and the engines that make the images."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -188,3 +189,13 @@ class GeneratorSpec(Spec):
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas = {self.betas} must each be at least 0 and below 1")
         return self
+
+
+@engines.declare
+class ImportedSpec(Spec):
+    """Take the images of a folder instead of making any; `dfnas import-dataset` writes this section."""
+
+    name: Literal["imported"] = "imported"
+    learns: ClassVar[bool] = False
+    path: Path = Field(description="the folder: an export of dfnas, or a folder of images per class")
+    listing: str = Field(description="digest of what it holds by name, so that another folder is not taken for it")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from nas_core.errors import InputError
 from nas_core.settings.synthesis import engines
 from nas_core.synthesis import generator as generator
+from nas_core.synthesis import imported as imported
 from nas_core.synthesis import pixels as pixels
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.synthesis.engine import SynthesisEngine
@@ -34,8 +35,9 @@ def check_synthesis(teacher: Teacher, config: SynthesisConfig) -> None:
             f"synthesis.canvas is {canvas[0]}x{canvas[1]}; sides above {LARGEST_CANVAS_SIDE} pixels are refused"
         )
     chosen_classes(config.classes, teacher.class_names)
-    build_engine(teacher, config).check()
-    if config.engine.losses.batch_norm > 0 and not teacher.batch_norms:
+    engine = build_engine(teacher, config)
+    engine.check()
+    if engine.objective.losses.batch_norm > 0 and not teacher.batch_norms:
         raise InputError(
             "synthesis matches the running statistics of BatchNorm layers, of which the teacher has none (its norm "
             f"layers: {_norm_layers(teacher)}): use another teacher, or set synthesis.engine.losses.batch_norm to 0 "

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, model_validator
 
 from nas_core.registry import Spec
-from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, PixelSpec
+from nas_core.settings.synthesis import GeneratorSpec, ImportedSpec, LabelCalibration, PixelSpec
 from nas_core.settings.synthesis import engines as engines
 
 if TYPE_CHECKING:
-    EngineSpec = PixelSpec | GeneratorSpec
+    EngineSpec = PixelSpec | GeneratorSpec | ImportedSpec
 else:
     EngineSpec = engines.union()
 

@@ -84,6 +84,12 @@ def test_a_missing_config_is_named(monkeypatch, capsys):
     assert "cannot read the config nowhere.yaml" in text
 
 
+def test_images_that_cannot_be_imported_are_refused_before_anything_is_written(monkeypatch, capsys, tmp_path: Path):
+    arguments = ("import-dataset", str(tmp_path / "nowhere"), str(DIGITS), "--run-dir", str(tmp_path / "run"))
+    assert run_main(monkeypatch, capsys, *arguments) == (2, f"dfnas: {tmp_path}/nowhere is no folder\n")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("content", ["a: [", "just words", ""])
 def test_a_config_that_is_no_mapping_is_refused(content: str, monkeypatch, capsys, tmp_path: Path):
     path = tmp_path / "config.yaml"
@@ -154,7 +160,7 @@ def test_latency_is_measured_and_then_limits_a_run(monkeypatch, capsys, tmp_path
     [
         ("spaces", {"nasbench201"}),
         ("strategies", {"darts", "spos"}),
-        ("engines", {"pixels", "generator"}),
+        ("engines", {"pixels", "generator", "imported"}),
         ("teachers", {"checkpoint", "reference", "torchvision"}),
     ],
 )

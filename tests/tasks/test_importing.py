@@ -1,0 +1,145 @@
+"""`dfnas import-dataset`: search and retraining go on from images that were not made in the run."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flows.config_file import validated
+from nas_core.config import RunConfig
+from nas_core.errors import InputError
+from storage.dataset import SyntheticImages
+from storage.export import ExportFormat, export_dataset
+from storage.files import digest_of_file, read_json
+from storage.manifests import Manifest
+from tasks.importing import import_section, shard_size
+from tasks.run import Run, open_run
+
+Complete = Callable[[Run], dict[str, Manifest]]
+
+
+def quiet(*_: object) -> None:
+    """No progress bar."""
+
+
+def imported(config: RunConfig, folder: Path) -> RunConfig:
+    """The config with the images of a folder."""
+    values = config.model_dump(mode="json") | {"synthesis": import_section(config, folder)}
+    return validated(values, [], "test")
+
+
+def pixels(path: Path) -> bytes:
+    with Image.open(path) as image:
+        return image.tobytes()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): digest_of_file(p) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_an_export_comes_back_with_the_same_bytes_and_the_run_goes_on_to_the_same_result(
+    finished: Run, complete: Complete, tmp_path: Path
+):
+    form = ExportFormat.IMAGEFOLDER
+    export_dataset(finished.layout.dataset, tmp_path / "export", form, quiet)
+    run = open_run(imported(finished.config, tmp_path / "export"), str(tmp_path / "run"))
+    done = complete(run)
+    objects = {name for name in digests(finished.layout.dataset) if "/c/" in name}
+    theirs, ours = digests(finished.layout.dataset), digests(run.layout.dataset)
+    assert all(ours[name] == theirs[name] for name in objects)
+    export_dataset(run.layout.dataset, tmp_path / "again", form, quiet)
+    before, after = digests(tmp_path / "export"), digests(tmp_path / "again")
+    assert {name for name in before if before[name] != after[name]} == {"dataset.json"}
+    results, original = read_json(run.layout.results), read_json(finished.layout.results)
+    assert results["digests"]["dataset"] == original["digests"]["dataset"] == done["dataset"].digest
+    assert results["student"]["agreement"] == original["student"]["agreement"]
+    assert results["synthesis"]["imported"]["teacher"] == run.fingerprint
+    page = run.layout.report.read_text()
+    assert "dfnas cannot know that they are data-free" in page
+    assert "says that dfnas made them from this teacher" in page
+    assert "without a single real image" not in page
+    assert "without a single real image" in finished.layout.report.read_text()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """37 images of 12x9 pixels in folders named by digits, one of them with a leading zero."""
+    draws = np.random.default_rng(0)
+    for number in range(37):
+        path = tmp_path / "images" / ("07" if number % 3 else "3") / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draws.integers(0, 256, (12, 9), dtype=np.uint8)).save(path)
+    return tmp_path / "images"
+
+
+def test_the_teacher_labels_a_plain_folder(finished: Run, complete: Complete, folder: Path, tmp_path: Path):
+    synthesis = finished.config.synthesis.model_copy(update={"canvas": None})
+    config = imported(finished.config.model_copy(update={"synthesis": synthesis}), folder)
+    assert (config.synthesis.rounds, config.synthesis.shards, config.synthesis.batch_size) == (1, 6, 6)
+    assert config.synthesis.canvas == (12, 9)
+    run = open_run(config, str(tmp_path / "run"))
+    complete(run)
+    images = SyntheticImages(run.layout.dataset)
+    originals = {(pixels(path), 7 if path.parent.name == "07" else 3) for path in folder.rglob("*.png")}
+    found = {
+        (canvas.numpy().tobytes(), int(target.argmax()))
+        for canvas, target in zip(images.canvases, images.targets, strict=True)
+    }
+    assert found <= originals
+    assert len(found) == 36
+    assert set(images.targets.amax(1).tolist()) == {1.0}
+    assert (images.soft_labels.amax(1) < 1).all()
+    assert read_json(run.layout.results)["synthesis"]["imported"] == {
+        "path": str(folder), "teacher": None, "digest": None,
+    }  # fmt: skip
+    before = digests(run.layout.dataset)
+    (run.layout.dataset / "canvases" / "c" / "2" / "0" / "0" / "0").unlink()
+    again = complete(run)
+    assert digests(run.layout.dataset) == before  # a damaged shard is imported again
+    shutil.rmtree(folder)
+    assert complete(run) == again  # and what is there is not read again
+
+
+def test_changed_images_of_an_export_are_noticed(finished: Run, complete: Complete, tmp_path: Path):
+    export_dataset(finished.layout.dataset, tmp_path / "export", ExportFormat.IMAGEFOLDER, quiet)
+    path = next((tmp_path / "export").rglob("*.png"))
+    Image.new("L", (10, 10)).save(path)
+    run = open_run(imported(finished.config, tmp_path / "export"), str(tmp_path / "run"))
+    with pytest.raises(InputError, match="were changed since dfnas exported them"):
+        complete(run)
+
+
+def test_a_folder_that_changed_while_it_was_imported_is_refused(
+    finished: Run, complete: Complete, folder: Path, tmp_path: Path
+):
+    config = imported(finished.config, folder)
+    (folder / "3" / "00.png").unlink()
+    with pytest.raises(InputError, match="holds other images than when they were imported"):
+        complete(open_run(config, str(tmp_path / "run")))
+
+
+def test_a_folder_of_no_class_of_the_teacher_is_named(finished: Run, folder: Path):
+    (folder / "3").rename(folder / "cat")
+    with pytest.raises(InputError, match="cat is named neither like one of the teacher's 10 classes nor"):
+        import_section(finished.config, folder)
+    (folder / "cat").rename(folder / "12")
+    with pytest.raises(InputError, match="12 is named neither"):
+        import_section(finished.config, folder)
+
+
+def test_images_for_another_teacher_are_refused(finished: Run, tmp_path: Path):
+    export_dataset(finished.layout.dataset, tmp_path / "export", ExportFormat.IMAGEFOLDER, quiet)
+    about = tmp_path / "export" / "dataset.json"
+    about.write_text(about.read_text().replace('"num_classes": 10', '"num_classes": 11'))
+    with pytest.raises(InputError, match="1 channels with labels of 11 classes, but the teacher takes 1 and has 10"):
+        import_section(finished.config, tmp_path / "export")
+
+
+def test_shards_leave_out_as_few_images_as_possible():
+    assert shard_size(37, 8) == 6
+    assert shard_size(5, 8) == 5
+    assert shard_size(50_000, 64) == 50
+    assert all(images % shard_size(images, 64) <= 9 for images in range(65, 5_000))

@@ -68,7 +68,7 @@ def is_remote(path: Path) -> bool:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error is of a network that failed, beside the `OSError`s."""
+    """Whether an error is of a network that failed, where it is no `OSError`."""
     return any(kind.__name__ in OUTAGES for kind in type(error).__mro__)
 
 

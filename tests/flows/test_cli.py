@@ -34,7 +34,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 BAD_SETTINGS = {
     "search.strategy.epoch=5": "search.strategy.epoch is no setting",
     "search.strategy.epochs=0": "search.strategy.epochs is 0: input should be greater than or equal to 1",
-    "search.strategy.name=nope": "search.strategy.name is 'nope'; known: 'differentiable', 'proxyless',",
+    "search.strategy.name=nope": "search.strategy.name is 'nope'; known: 'training-free', 'spos', 'proxyless',",
     "search.space=null": "search.space",
     "teacher.weights=nowhere.safetensors": "nowhere.safetensors",
     "synthesis.canvas=[7, 8]": "synthesis.canvas is 7x8, smaller than the teacher's input 8x8",

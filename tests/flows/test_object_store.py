@@ -12,6 +12,7 @@ from storage.locations import location
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_in_a_bucket_is_killed_resumed_repaired_and_ends_with_the_same_digests(
     dfnas, finished_run: Path, tiny_config: Path, object_store: str
 ):

@@ -43,8 +43,10 @@ def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
         return _ignored(path, "it is damaged")
     try:
         saved = torch.load(io.BytesIO(content), weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError):
+    except pickle.UnpicklingError:
         return _ignored(path, "it holds more than tensors and plain values")
+    except (RuntimeError, EOFError) as error:  # a GPU's tensors where there is none, for instance
+        return _ignored(path, f"it cannot be read on this machine ({str(error).partition('. ')[0]})")
     if saved["key"] != key:
         return _ignored(path, "it belongs to work with other inputs, or of another version")
     return saved["state"]

@@ -77,6 +77,11 @@ class PixelStage(Spec):
     iterations: int = Field(default=400, ge=1, description="optimisation steps")
 
 
+def _check_betas(betas: tuple[float, float]) -> None:
+    if not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas = {betas} must each be at least 0 and below 1")
+
+
 @engines.declare
 class PixelSpec(Spec):
     """Optimise the pixels of each canvas directly (Data-Free NAS; DeepInversion)."""
@@ -118,8 +123,7 @@ class PixelSpec(Spec):
             raise ValueError(f"warmup = {self.warmup} must be smaller than the iterations of every stage ({shortest})")
         if self.stages[-1].divisor != 1:
             raise ValueError("the last of the stages must have divisor 1, because images are stored at full resolution")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas = {self.betas} must each be at least 0 and below 1")
+        _check_betas(self.betas)
         return self
 
 
@@ -186,8 +190,7 @@ class GeneratorSpec(Spec):
             raise ValueError(f"warmup = {self.warmup} must be smaller than steps = {self.steps}")
         if self.snapshots > max(1, self.steps // 2):
             raise ValueError(f"snapshots = {self.snapshots} must be at most half of steps = {self.steps}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas = {self.betas} must each be at least 0 and below 1")
+        _check_betas(self.betas)
         return self
 
 

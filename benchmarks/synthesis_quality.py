@@ -104,6 +104,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--iterations", type=int, default=400, help="optimisation steps per round")
     parser.add_argument("--steps", type=int, default=1200, help="distillation steps of 128 images")
     add_device(parser)
+    parser.add_argument("--compile", action="store_true", help="synthesise by compiled code")
     parser.add_argument("--test-images", type=int, default=10_000, help="real images that judge the student")
     return parser.parse_args()
 
@@ -179,12 +180,13 @@ def seconds_of_run(directory: Path) -> float:
 def settings(name: str, arguments: argparse.Namespace, teacher: Teacher) -> SynthesisConfig:
     """The synthesis section of a row."""
     if name == "generator":
-        engine: PixelSpec | GeneratorSpec = GeneratorSpec(steps=arguments.generator_steps)
+        engine: PixelSpec | GeneratorSpec = GeneratorSpec(steps=arguments.generator_steps, compile=arguments.compile)
         if arguments.minutes is not None:
-            engine = GeneratorSpec(steps=affordable_steps(engine, teacher, 60 * arguments.minutes))
+            engine = engine.model_copy(update={"steps": affordable_steps(engine, teacher, 60 * arguments.minutes)})
     else:
         stage = PixelStage(iterations=arguments.iterations)
-        engine = PixelSpec(stages=(stage,), warmup=arguments.iterations // 10, losses=LOSSES)
+        warmup = arguments.iterations // 10
+        engine = PixelSpec(stages=(stage,), warmup=warmup, losses=LOSSES, compile=arguments.compile)
     return SynthesisConfig(
         batch_size=SHARD[engine.name],
         rounds=2 if name in ("recursive", "ours") else 1,

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 engines: "Registry[SynthesisEngine]" = Registry("synthesis engine", builders="nas_core.synthesis.build")
 
 
+Compile = Annotated[
+    bool,
+    Field(
+        description="run teacher and losses as compiled code (torch.compile; on CUDA also as CUDA graphs): needs a "
+        "compiler, and the first step of a process takes up to a minute"
+    ),
+]
+
+
 class LossWeights(Spec):
     """Weights of the synthesis loss; the defaults are those of Data-Free NAS (arXiv:2112.02086, public code).
 
@@ -27,6 +36,12 @@ class LossWeights(Spec):
     )
     batch_norm: float = Field(
         default=0.01, ge=0, description="weight of the distance to the teacher's BatchNorm statistics"
+    )
+    relative_batch_norm: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the same distance as a share of the statistics' own size, which means the same for "
+        "every teacher: that of one network can be ten times that of another",
     )
     first_batch_norm: float = Field(default=10.0, ge=0, description="factor on the first BatchNorm layer's distance")
     total_variation: float = Field(
@@ -110,11 +125,7 @@ class PixelSpec(Spec):
         default="auto",
         description="arithmetic of the teacher; auto: bfloat16 where the device has it in hardware, else float32",
     )
-    compile: bool = Field(
-        default=False,
-        description="run teacher and losses as compiled code (torch.compile; on CUDA also as CUDA graphs): needs a "
-        "compiler, and the first step of a process takes up to a minute",
-    )
+    compile: Compile = False
 
     @model_validator(mode="after")
     def _fits_together(self) -> "PixelSpec":
@@ -161,11 +172,11 @@ class GeneratorSpec(Spec):
         default=0.9, ge=0, lt=1, description="share of earlier batches in the BatchNorm statistics that are matched"
     )
     diversity: float = Field(
-        default=5.0, ge=0, description="weight of the mode-seeking loss: images of one class must differ"
+        default=15.0, ge=0, description="weight of the mode-seeking loss: images of one class must differ"
     )
     losses: LossWeights = Field(
         default_factory=lambda: LossWeights(
-            classification=1.0, batch_norm=10.0, first_batch_norm=1.0, total_variation=0.0, l2=0.0
+            batch_norm=0.0, relative_batch_norm=1500.0, first_batch_norm=1.0, total_variation=0.0, l2=0.0
         ),
         description="weights of the loss terms",
     )
@@ -174,11 +185,7 @@ class GeneratorSpec(Spec):
         description="arithmetic of teacher and generator; auto: bfloat16 where the device has it in hardware, else "
         "float32",
     )
-    compile: bool = Field(
-        default=False,
-        description="run teacher and losses as compiled code (torch.compile; on CUDA also as CUDA graphs): needs a "
-        "compiler, and the first step of a process takes up to a minute",
-    )
+    compile: Compile = False
     refinement: PixelSpec | None = Field(
         default=None, description="pixel engine that goes on from the drawn canvases; none: they stay as drawn"
     )

@@ -37,10 +37,11 @@ def check_synthesis(teacher: Teacher, config: SynthesisConfig) -> None:
     chosen_classes(config.classes, teacher.class_names)
     engine = build_engine(teacher, config)
     engine.check()
-    if engine.objective.losses.batch_norm > 0 and not teacher.batch_norms:
+    wanted = [name for name in ("batch_norm", "relative_batch_norm") if getattr(engine.objective.losses, name) > 0]
+    if wanted and not teacher.batch_norms:
         raise InputError(
             "synthesis matches the running statistics of BatchNorm layers, of which the teacher has none (its norm "
-            f"layers: {_norm_layers(teacher)}): use another teacher, or set synthesis.engine.losses.batch_norm to 0 "
+            f"layers: {_norm_layers(teacher)}): use another teacher, or set synthesis.engine.losses.{wanted[0]} to 0 "
             "for images from the class loss and priors alone"
         )
 

@@ -20,6 +20,7 @@ from nas_core.synthesis.losses import (
     mean_image_norm,
     soft_cross_entropy,
     statistics_distance,
+    statistics_size,
     total_variation_l1,
     total_variation_l2,
 )
@@ -97,6 +98,7 @@ class Objective:
         self._precision: Precision = precision
         self._weights = losses.model_dump()
         self._compile = compile
+        self._size = statistics_size(teacher)
         self._judged = compiled(self._judge, teacher.device) if compile else self._judge
 
     @functools.cached_property
@@ -178,9 +180,11 @@ class Objective:
         if memory is not None:
             statistics = memory.blended(statistics)
         latest = [(layer.batch_mean.detach(), layer.batch_var.detach()) for layer in statistics] if memory else []
+        distance = self._batch_norm(statistics, view)
         terms = {
             "classification": soft_cross_entropy(logits / temperature, targets).mean(),
-            "batch_norm": self._batch_norm(statistics, view),
+            "batch_norm": distance,
+            "relative_batch_norm": distance / self._size,
             "total_variation": total_variation_l2(view),
             "total_variation_l1": total_variation_l1(view),
             "l2": mean_image_norm(view),

@@ -65,8 +65,11 @@ def shard(device: torch.device, name: str, checkpoint: Checkpoint | None = None)
     return engine.make(TARGETS, generator(0, "toy.shard"), checkpoint=checkpoint)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.1)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.15)])
 @pytest.mark.parametrize("compile", [False, True])
+# PyTorch's own, of the compiler of 2.11.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_losses_and_gradients_are_those_of_the_cpu(device, monkeypatch, precision, tolerance, compile):  # noqa: A002
     # The convolutions of CUDA round float32 to 10 bits of mantissa unless told otherwise.
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
@@ -94,7 +97,7 @@ def test_interrupted_learning_ends_with_the_same_bytes(device):
             raise Interruption
 
     with pytest.raises(Interruption):
-        engine_on(device, "generator").learn(torch.arange(10), 16, 0, Checkpoint(None, save, seconds=0))
+        engine_on(device, "generator").learn(torch.arange(10), 16, 0, Checkpoint(None, save, seconds=0.0))
     resumed, _ = engine_on(device, "generator").learn(torch.arange(10), 16, 0, Checkpoint(saved[-1]))
     assert expected.keys() == resumed.keys()
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
@@ -137,6 +140,7 @@ def test_small_canvases_go_to_the_device_and_large_ones_do_not(device, monkeypat
     assert near(canvases, device) is canvases
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature:UserWarning")
 def test_no_step_waits_for_the_device(device):
     """A step of the pixel engine that read a value back would keep the host from running ahead."""
     if device.type != "cuda":

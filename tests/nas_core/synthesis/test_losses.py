@@ -6,21 +6,53 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from nas_core.settings.synthesis import LossWeights
 from nas_core.synthesis.losses import (
     mean_image_norm,
     soft_cross_entropy,
     statistics_distance,
+    statistics_size,
     total_variation_l1,
     total_variation_l2,
 )
+from nas_core.synthesis.objective import Objective
+from nas_core.teachers.teacher import Teacher
+
+
+def two_channel_teacher(mean: list[float], variance: list[float]) -> Teacher:
+    """BatchNorm on the images, then a linear layer."""
+    norm = nn.BatchNorm2d(2)
+    norm.running_mean, norm.running_var = torch.tensor(mean), torch.tensor(variance)
+    module = nn.Sequential(norm, nn.Flatten(), nn.Linear(2 * 4 * 4, 2))
+    return Teacher(module, (2, 4, 4), (0.5, 0.5), (0.25, 0.25), ("a", "b"))
 
 
 def test_statistics_distance_matches_hand_computed_value():
     """Means 1 and 4 are 3 apart, variances 1 and 5 are 4 apart."""
     one, four, five = torch.tensor([1.0]), torch.tensor([4.0]), torch.tensor([5.0])
     torch.testing.assert_close(statistics_distance(one, one, four, five), torch.tensor(7.0))
+
+
+def test_the_size_of_statistics_matches_hand_computed_value():
+    """Norms of (3, 4) and (6, 8); without BatchNorm there is nothing to divide by."""
+    assert statistics_size(two_channel_teacher([3.0, 4.0], [6.0, 8.0])) == pytest.approx(5 + 10)
+    bare = Teacher(nn.Sequential(nn.Flatten(), nn.Linear(32, 2)), (2, 4, 4), (0.5,) * 2, (0.25,) * 2, ("a", "b"))
+    assert statistics_size(bare) == 1
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_the_relative_distance_of_empty_statistics_is_one_for_every_teacher(scale):
+    """Black images have mean and variance zero, as far from the stored ones as those are large."""
+    teacher = two_channel_teacher([3.0 * scale, 4.0 * scale], [6.0 * scale, 8.0 * scale])
+    weights = LossWeights(
+        classification=0, batch_norm=0, relative_batch_norm=2, first_batch_norm=1, total_variation=0, l2=0
+    )
+    terms, _ = Objective(teacher, weights, precision="float32")(torch.zeros(3, 2, 4, 4), torch.full((3, 2), 0.5), 1.0)
+    assert terms["batch_norm"].item() == pytest.approx(15 * scale)
+    assert terms["relative_batch_norm"].item() == pytest.approx(1)
+    assert terms["total"].item() == pytest.approx(2)
 
 
 def test_total_variation_of_a_flat_image_is_zero():

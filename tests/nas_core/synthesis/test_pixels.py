@@ -14,7 +14,7 @@ from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
 from nas_core.schedule import warmup_cosine
 from nas_core.seeding import generator
-from nas_core.settings.synthesis import LabelCalibration, LossWeights, PixelSpec, PixelStage
+from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, LossWeights, PixelSpec, PixelStage
 from nas_core.synthesis import objective, pixels
 from nas_core.synthesis.build import check_synthesis
 from nas_core.synthesis.config import SynthesisConfig
@@ -157,6 +157,8 @@ def test_a_teacher_without_statistics_is_refused_unless_matching_is_off(layers: 
         InputError, match=rf"its norm layers: {found}\).*set synthesis\.engine\.losses\.batch_norm to 0"
     ):
         check_synthesis(bare, SynthesisConfig())
+    with pytest.raises(InputError, match=r"set synthesis\.engine\.losses\.relative_batch_norm to 0"):
+        check_synthesis(bare, SynthesisConfig(engine=GeneratorSpec()))
     prior_only = LossWeights(batch_norm=0)
     check_synthesis(bare, SynthesisConfig(engine=PixelSpec(losses=prior_only)))
     images = engine(teacher=bare, losses=prior_only, stages=(PixelStage(iterations=6),)).make(

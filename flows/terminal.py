@@ -1,17 +1,20 @@
 """The terminal's view of a run: Prefect's log goes to a file, and a failure becomes a sentence."""
 
+import functools
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect.settings import PREFECT_API_URL
 
-from flows.embedded_server import EmbeddedServer
 from nas_core.errors import InputError
 from storage.errors import StorageError
 from tasks.shards import IncompleteError
+
+if TYPE_CHECKING:
+    from flows.embedded_server import EmbeddedServer
 
 # The shell's exit codes for a process ended by Ctrl-C and by SIGTERM.
 INTERRUPTED, TERMINATED = 130, 143
@@ -28,13 +31,17 @@ def leaving_at_once() -> Iterator[None]:
 
     Prefect takes SIGTERM itself while a flow runs, lets work in progress save its state, and then passes it on to here.
     """
-    embedded = not PREFECT_API_URL.value()
-    if embedded:
-        EmbeddedServer()  # Prefect starts and stops the one that is there.
+    server = None
+    if not PREFECT_API_URL.value():
+        # Its packages are no small import, and of no use where the server is another one.
+        from flows.embedded_server import EmbeddedServer
+
+        server = EmbeddedServer()  # Prefect starts and stops the one that is there.
+    leave = functools.partial(_leave, server)
     before = {
-        number: signal.signal(number, _leave)
+        number: signal.signal(number, leave)
         for number in (signal.SIGINT, signal.SIGTERM)
-        if number == signal.SIGTERM or embedded
+        if number == signal.SIGTERM or server is not None
     }
     try:
         yield
@@ -43,12 +50,11 @@ def leaving_at_once() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _leave(number: int, _frame: Any) -> None:
+def _leave(server: "EmbeddedServer | None", number: int, _frame: Any) -> None:
     signal.signal(number, signal.SIG_IGN)
     word, code = ("interrupted", INTERRUPTED) if number == signal.SIGINT else ("terminated", TERMINATED)
     os.write(2, f"\ndfnas: {word}; the same command resumes\n".encode())
-    # Not asked of PREFECT_API_URL, which names the embedded server while shards are made.
-    if (server := EmbeddedServer()).running:
+    if server is not None and server.running:
         server.stop()
     os._exit(code)
 

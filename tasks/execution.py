@@ -8,7 +8,7 @@ import importlib.util
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from multiprocessing.queues import SimpleQueue
@@ -44,24 +44,28 @@ def check_execution(execution: Execution) -> None:
 
 
 class _Beside:
-    """A process beside the flow's, started when it is first needed.
+    """Processes beside the flow's, each started when it is first needed: one, or where shards run in such too, theirs.
 
     Args:
-        log: File for its log.
+        execution: Where independent pieces of work run.
+        log: File for the log of these processes.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, execution: Execution, log: Path) -> None:
+        # With devices, each process sees but one; what runs by itself should see all.
+        self.for_shards = isinstance(execution, Processes) and not execution.devices
+        self._processes = execution if self.for_shards else Processes(workers=1)
         self._log, self._held = log, ExitStack()
         self._runner: TaskRunner[Any] | None = None
 
     def runner(self) -> TaskRunner[Any]:
-        """The task runner that does one task after the other in that process."""
+        """The task runner that places tasks in these processes."""
         if self._runner is None:
-            self._runner = _processes(Processes(workers=1), self._log, self._held)
+            self._runner = _processes(self._processes, self._log, self._held)
         return self._runner
 
     def rest(self) -> None:
-        """End the process, which is started again when it is needed; what it has begun is waited for."""
+        """End the processes, which are started again when they are needed; what they have begun is waited for."""
         self._runner = None
         self._held.close()
 
@@ -77,7 +81,7 @@ def conducting(execution: Execution, log: Path) -> Iterator[None]:
         execution: Where independent pieces of work run.
         log: File for the log of that process.
     """
-    beside = None if isinstance(execution, Local) else _Beside(log)
+    beside = None if isinstance(execution, Local) else _Beside(execution, log)
     token = _BESIDE.set(beside)
     try:
         yield
@@ -87,13 +91,20 @@ def conducting(execution: Execution, log: Path) -> Iterator[None]:
             beside.rest()
 
 
-def submit(task: Task[..., Any], parameters: dict[str, Any], runner: TaskRunner[Any] | None = None) -> PrefectFuture:
+def submit(
+    task: Task[..., Any],
+    parameters: dict[str, Any],
+    runner: TaskRunner[Any] | None = None,
+    done: Callable[..., bool] = lambda **_: False,
+) -> PrefectFuture:
     """Schedule a task.
 
     Args:
         task: The task.
         parameters: Its parameters, which may hold futures of other tasks.
         runner: Where; None: see `conducting`.
+        done: Given the parameters without futures, whether only its result has to be looked up: no process is started
+            for that.
     """
     if runner is not None:
         return runner.submit(task, parameters)
@@ -101,7 +112,8 @@ def submit(task: Task[..., Any], parameters: dict[str, Any], runner: TaskRunner[
     if beside is None:
         return task.submit(**parameters)
     # Waited for here, so that the failure of a task ends the flow in its own words.
-    return beside.runner().submit(task, {name: _resolved(value) for name, value in parameters.items()})
+    known = {name: _resolved(value) for name, value in parameters.items()}
+    return task.submit(**known) if done(**known) else beside.runner().submit(task, known)
 
 
 def _resolved(value: Any) -> Any:
@@ -114,17 +126,22 @@ def _resolved(value: Any) -> Any:
 def placing(execution: Execution, log: Path) -> Iterator[TaskRunner[Any]]:
     """The task runner that a config's `execution` names, started; call it in a flow.
 
-    On leaving, what it has not begun is dropped, and what it is doing is waited for. The process beside the flow ends
-    meanwhile, for the sake of the memory that it holds.
+    On leaving, what it has not begun is dropped, and what it is doing is waited for. Processes beside the flow take
+    part if they can; if not, they end meanwhile, for the sake of the memory that they hold.
 
     Args:
         execution: Which, and with what.
         log: File for the log of its processes.
     """
-    if (beside := _BESIDE.get()) is not None:
-        beside.rest()
     with ExitStack() as stack:
-        runner = _runner(execution, log, stack)
+        beside = _BESIDE.get()
+        if beside is not None and beside.for_shards:
+            stack.callback(beside.rest)
+            runner = beside.runner()
+        else:
+            if beside is not None:
+                beside.rest()
+            runner = _runner(execution, log, stack)
         stack.enter_context(saving_on_termination())
         yield runner
 

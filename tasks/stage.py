@@ -134,7 +134,8 @@ class Stage:
             result_storage=run.layout.cache,
             refresh_cache=not done,
         )
-        return submit(bound, {"run": run, "upstream": list(upstream), "position": position}, runner)
+        parameters = {"run": run, "upstream": list(upstream), "position": position}
+        return submit(bound, parameters, runner, done=lambda **known: self.found(**known) is not None)
 
     def title(self, position: dict[str, int]) -> str:
         """Name of a piece's run in Prefect, such as "synthesize round 2 shard 17"."""

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tasks.stopping import obey_parent
 
@@ -40,51 +41,63 @@ def dataset_digest(directory: Path) -> str:
     return json.loads((directory / "manifests" / "dataset.json").read_text())["digest"]
 
 
+@pytest.fixture
+def patient_config(tiny_config: Path, tmp_path: Path) -> Path:
+    """The tiny config with a teacher of the same weights that waits in the middle of the first shard."""
+    config = yaml.safe_load(tiny_config.read_text())
+    del config["teacher"]["network"]
+    factory = "tests.flows.patient_teacher:PatientResNet"
+    config["teacher"] |= {"name": "checkpoint", "factory": factory, "arguments": {"folder": str(tmp_path)}}
+    path = tmp_path / "patient.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
 @pytest.mark.parametrize("execution", ["local", "{name: processes, workers: 1, threads: 1}"])
 def test_sigterm_saves_the_work_in_progress_and_the_same_command_resumes(
-    dfnas, prefect_server, tiny_config: Path, finished_run: Path, tmp_path: Path, execution: str
+    dfnas, prefect_server, patient_config: Path, finished_run: Path, tmp_path: Path, execution: str
 ):
     """In a run far shorter than the half minute between two checkpoints."""
-    options = ("--until", "synthesis", "--set", f"execution={execution}")
+    directory = tmp_path / "run"
+    options = ("--run-dir", str(directory), "--until", "synthesis", "--set", f"execution={execution}")
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", str(tiny_config), "--run-dir", str(tmp_path), *options],
+        [sys.executable, "-m", "flows.cli", "run", str(patient_config), *options],
         env=dfnas.environment, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    log = tmp_path / "dfnas.log"
-    wait_until(lambda: log.exists() and "synthesis-round-000-shard-00000 starts" in log.read_text())
+    wait_until((tmp_path / "waiting").exists)
     process.send_signal(signal.SIGTERM)
     _, text = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 143
     assert "terminated; the same command resumes" in text
     assert "Traceback" not in text
-    assert flow_state(prefect_server.api, tmp_path) == "CRASHED"
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["synthesis-round-000-shard-00000.pt"]
+    assert flow_state(prefect_server.api, directory) == "CRASHED"
+    assert [path.name for path in (directory / "checkpoints").iterdir()] == ["synthesis-round-000-shard-00000.pt"]
 
     if execution == "local":
-        result = dfnas("run", tiny_config, "--run-dir", tmp_path, *options)
+        result = dfnas("run", patient_config, *options)
         assert result.returncode == 0, result.stderr
-        assert dataset_digest(tmp_path) == dataset_digest(finished_run)
+        assert dataset_digest(directory) == dataset_digest(finished_run)
 
 
 def test_a_run_goes_on_while_prefects_api_does_not_answer(
-    dfnas, prefect_server, tiny_config: Path, finished_run: Path, tmp_path: Path
+    dfnas, prefect_server, patient_config: Path, finished_run: Path, tmp_path: Path
 ):
     """The server stands still from before a shard is done until after; the next one waits for it to answer again."""
-    command = [sys.executable, "-m", "flows.cli", "run", str(tiny_config), "--run-dir", str(tmp_path)]
+    directory = tmp_path / "run"
+    command = [sys.executable, "-m", "flows.cli", "run", str(patient_config), "--run-dir", str(directory)]
     process = subprocess.Popen(
         [*command, "--until", "synthesis"], env=dfnas.environment, cwd=PROJECT, stdout=subprocess.DEVNULL
     )
-    shard = "synthesis-round-000-shard-00000"
-    log = tmp_path / "dfnas.log"
-    wait_until(lambda: log.exists() and f"{shard} starts" in log.read_text())
+    wait_until((tmp_path / "waiting").exists)
     os.killpg(prefect_server.process.pid, signal.SIGSTOP)
     try:
-        wait_until((tmp_path / "manifests" / f"{shard}.json").exists)
+        (tmp_path / "go").touch()
+        wait_until((directory / "manifests" / "synthesis-round-000-shard-00000.json").exists)
     finally:
         os.killpg(prefect_server.process.pid, signal.SIGCONT)
     assert process.wait(timeout=PATIENCE_SECONDS) == 0
-    assert dataset_digest(tmp_path) == dataset_digest(finished_run)
-    assert flow_state(prefect_server.api, tmp_path) == "COMPLETED"
+    assert dataset_digest(directory) == dataset_digest(finished_run)
+    assert flow_state(prefect_server.api, directory) == "COMPLETED"
 
 
 @pytest.mark.usefixtures("short_silence")

@@ -15,13 +15,19 @@ def without_latency(figures: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if "latency" not in name}
 
 
+def begun(run: Path, stage: str) -> bool:
+    """Whether a stage has saved its state, or is done: a checkpoint may come and go while nobody looks."""
+    return (run / "checkpoints" / f"{stage}.pt").exists() or (run / "manifests" / f"{stage}.json").exists()
+
+
 MOMENTS = {
     "in the middle of synthesis": lambda run: len(stages(run, "synthesis-*.json")) >= 2,
-    "in the middle of search": lambda run: (run / "checkpoints" / "search.pt").exists(),
-    "in the middle of retraining": lambda run: (run / "checkpoints" / "retrain.pt").exists(),
+    "in the middle of search": lambda run: begun(run, "search"),
+    "in the middle of retraining": lambda run: begun(run, "retrain"),
 }
 
 
+@pytest.mark.timeout(900)  # Three runs, on what may be a busy machine.
 @pytest.mark.parametrize("moment", list(MOMENTS))
 def test_killed_and_resumed_ends_like_uninterrupted(
     dfnas, tiny_config: Path, finished_run: Path, tmp_path: Path, moment: str

@@ -161,6 +161,15 @@ def files_with_content(directory: Path) -> set[str]:
     return {entry.path[start:] for entry in walk(directory) if entry.is_file() and entry.stat().st_size}
 
 
+def json_files(folder: Path) -> list[Path]:
+    """The `.json` files in a folder, in the order of their names; none if there is no such folder."""
+    if not is_remote(folder):
+        return sorted(folder.glob("*.json"))
+    # Not `glob`: in a store that takes the whole path for a pattern, and a prefix may hold brackets.
+    names = (name.rpartition("/")[2] for name in file_system(folder).find(key(folder), maxdepth=1))
+    return [folder / name for name in sorted(names) if name.endswith(".json")]
+
+
 def refuse_outside_links(directory: Path) -> None:
     """Refuse a directory from which a symbolic link leads out: work in it would read or overwrite what is elsewhere.
 

@@ -118,7 +118,7 @@ def _read_manifests(layout: RunLayout) -> tuple[dict[str, dict[str, str]], Broke
     """The files with their digests that each finished piece vouches for, and the manifests that cannot be read."""
     expected: dict[str, dict[str, str]] = {}
     broken: Broken = {}
-    for path in sorted(layout.manifest("*").parent.glob("*.json")):
+    for path in layout.manifests():
         manifest = read_manifest(path)
         if manifest is None or manifest.piece != path.stem:
             broken[path.stem] = [str(path.relative_to(layout.root))]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.files import json_files
 from storage.locations import local_folder
 
 
@@ -161,6 +162,10 @@ class RunLayout:
     def manifest(self, piece: str) -> Path:
         """The manifest of a finished piece of work, such as "synthesis-r001-s00002" or "search"."""
         return self.root / "manifests" / f"{piece}.json"
+
+    def manifests(self) -> list[Path]:
+        """Those of all finished pieces, in the order of their names."""
+        return json_files(self.root / "manifests")
 
     def checkpoint(self, piece: str) -> Path:
         """The state of a piece of work in progress."""

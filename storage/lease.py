@@ -33,8 +33,14 @@ def leased(directory: Path) -> Iterator[None]:
     Raises:
         InUseError: If another process holds it.
         StorageError: If the store would let two processes create the same object.
+        OSError: If it cannot be written.
     """
-    lease = _acquire(directory / ".lock", directory)
+    try:
+        lease = _acquire(directory / ".lock", directory)
+    except (StorageError, OSError):
+        raise
+    except Exception as error:  # Each store's client has errors of its own, of several lines at times.
+        raise OSError(str(error).partition("\n")[0]) from error
     ended = threading.Event()
     renewal = threading.Thread(target=_renew, args=(lease, ended), daemon=True)
     renewal.start()

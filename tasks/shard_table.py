@@ -35,7 +35,7 @@ class ShardTable:
         self._run, self._total = run, synthesis.rounds * synthesis.shards
         self._rows: dict[Position, dict[str, Any]] = {}
         self._last = time.monotonic()
-        self._done_before = {path.stem for path in run.layout.manifest("*").parent.glob("synthesis-*.json")}
+        self._done_before = {path.stem for path in run.layout.manifests()}
 
     def add(self, position: Position, outcome: Manifest | Exception) -> None:
         """Take in what became of a shard-round."""

@@ -51,7 +51,7 @@ def progress_table(run: Run) -> str:
 
 def stage_manifests(run: Run, name: str) -> list[Manifest]:
     """Manifests of the finished pieces of a stage, in order."""
-    paths = sorted(run.layout.manifest(name).parent.glob(f"{name}*.json"))
+    paths = [path for path in run.layout.manifests() if path.name.startswith(name)]
     return [manifest for path in paths if (manifest := read_manifest(path)) is not None]
 
 

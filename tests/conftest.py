@@ -1,11 +1,5 @@
 """What holds for all tests."""
 
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from object_stores import STORES
 
 from nas_core.device import resolve_device
 from storage.locations import location
@@ -31,46 +26,13 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return resolve_device(request.config.getoption("device"))
 
 
-ENDPOINT_VARIABLES = {
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
-
-
-@pytest.fixture(scope="session")
-def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a bucket that a server with S3's API holds on this machine; the environment names the server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    with (tmp_path_factory.mktemp("s3") / "server.log").open("w") as log:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in {**ENDPOINT_VARIABLES, "AWS_ENDPOINT_URL": endpoint}.items():
-                patch.setenv(name, value)
-            patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
-            _make_bucket(f"{endpoint}/tests")
-            yield "s3://tests"
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-
-
-def _make_bucket(url: str) -> None:
-    for _ in range(300):
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=10):
-                return
-        except urllib.error.HTTPError:
-            raise
-        except OSError:
-            time.sleep(0.2)
-    raise TimeoutError(f"no server at {url}")
+@pytest.fixture(
+    scope="session", params=["s3", *(pytest.param(name, marks=pytest.mark.slow) for name in STORES if name != "s3")]
+)
+def object_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a bucket that a server on this machine holds; the environment names the server."""
+    with STORES[request.param](tmp_path_factory.mktemp(request.param)) as url:
+        yield url
 
 
 @pytest.fixture

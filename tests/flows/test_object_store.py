@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from object_stores import VARIABLES
 
 from storage.files import exclusive, read_json
 from storage.locations import location
@@ -16,7 +17,7 @@ from storage.locations import location
 def test_a_run_in_a_bucket_is_killed_resumed_repaired_and_ends_with_the_same_digests(
     dfnas, finished_run: Path, tiny_config: Path, object_store: str
 ):
-    store = {name: os.environ[name] for name in os.environ if name.startswith(("AWS_", "XDG_CACHE"))}
+    store = {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
     dfnas = dataclasses.replace(dfnas, environment=dfnas.environment | store)
     url = f"{object_store}/flow/run"
     command = ("run", tiny_config, "--run-dir", url, "--set", "execution={name: processes, workers: 2, threads: 1}")

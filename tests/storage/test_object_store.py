@@ -1,7 +1,9 @@
-"""Files, leases and datasets in an object store, through a real S3 API."""
+"""Files, leases and datasets in object stores, through real APIs."""
 
 import builtins
 import json
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -24,6 +26,7 @@ from storage.files import (
 )
 from storage.layout import RunLayout
 from storage.locations import location, reach
+from storage.manifests import Manifest, read_manifest
 from tests.storage.test_dataset import shard_arrays
 
 PROJECT = Path(__file__).parents[2]
@@ -39,6 +42,16 @@ def test_files_are_written_read_and_listed(prefix: Path):
     assert remove_leftovers(prefix) == 0
     with pytest.raises(StorageError, match="three does not exist"):
         read_json(prefix / "three")
+
+
+def test_a_prefix_may_have_characters_that_mean_something_elsewhere(prefix: Path):
+    layout = RunLayout(prefix / "run [1] *? 100%")
+    made = Manifest(piece="noise", key="k", digest="d", files={}, figures={}, seconds=1.0)
+    made.write(layout.manifest("noise"))
+    assert files_with_content(layout.root) == {"manifests/noise.json"}
+    assert layout.manifests() == [layout.manifest("noise")]
+    assert RunLayout(prefix / "none").manifests() == []
+    assert read_manifest(layout.manifest("noise")) == made
 
 
 def test_a_url_of_an_unknown_kind_or_without_a_bucket_is_refused():
@@ -62,10 +75,15 @@ def test_a_missing_package_is_named(url: str, extra: str, monkeypatch: pytest.Mo
 
 
 def test_a_store_that_cannot_be_reached_is_one_sentence(object_store: str):
-    program = "import os; os.environ['AWS_ENDPOINT_URL'] = 'http://127.0.0.1:9'; os.environ['AWS_MAX_ATTEMPTS'] = '1'\n"
-    program += "from storage.locations import reach; reach('s3://tests/run')"
-    result = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert "StorageError: cannot reach s3://tests/run: Could not connect to the endpoint URL" in result.stderr
+    if not object_store.startswith("s3"):
+        pytest.skip("its client tries for half a minute and more")
+    nobody = {name: re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:9", value) for name, value in os.environ.items()}
+    program = f"from storage.locations import reach; reach('{object_store}/run')"
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=nobody | {"AWS_MAX_ATTEMPTS": "1"}, cwd=PROJECT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert f"StorageError: cannot reach {object_store}/run: " in result.stderr
     assert reach(object_store).name == ""
 
 
@@ -73,7 +91,7 @@ def test_log_and_cache_stay_on_this_machine(prefix: Path):
     layout = RunLayout(prefix)
     assert isinstance(layout.log, Path)
     assert isinstance(layout.cache, Path)
-    assert layout.log.parent.name.startswith("s3%3A%2F%2Ftests%2F")
+    assert re.match(r"(s3|gs|az)%3A%2F%2Ftests%2F", layout.log.parent.name)
 
 
 @pytest.fixture
@@ -134,7 +152,11 @@ def quick(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.usefixtures("quick")
 def test_one_of_two_holds_a_prefix_and_gives_it_back(prefix: Path):
-    with exclusive(prefix), pytest.raises(InUseError, match="another run is working in s3://tests/"), exclusive(prefix):
+    with (
+        exclusive(prefix),
+        pytest.raises(InUseError, match=r"another run is working in .*://tests/"),
+        exclusive(prefix),
+    ):
         pass
     with exclusive(prefix):
         pass

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import os
 import random
 import shutil
 import time
@@ -190,6 +191,68 @@ def test_a_full_disk_fails_the_write_and_leaves_nothing_half_made(
     assert not list(damageable.layout.root.rglob("*.partial"))
     assert not object_path.exists()
     assert not damageable.layout.manifest("synthesis-round-001-shard-00001").exists()
+    complete(damageable)
+    assert_same_run(damageable, finished)
+
+
+def test_an_empty_manifest_is_made_good(damageable: Run, finished: Run, complete):
+    """As a power cut leaves it on a file system that does not order its writes."""
+    damageable.layout.manifest("synthesis-round-001-shard-00001").write_bytes(b"")
+    assert {fault.piece for fault in take_stock(damageable.layout).faults} == {"synthesis-round-001-shard-00001"}
+    complete(damageable)
+    assert_same_run(damageable, finished)
+
+
+def test_a_run_whose_config_and_manifest_are_both_lost_goes_on_with_the_config_that_is_given(
+    damageable: Run, finished: Run, complete
+):
+    """No file says what was run, but each piece's key does."""
+    pieces = {path: path.stat().st_mtime_ns for path in damageable.layout.manifest("*").parent.iterdir()}
+    damageable.layout.config.write_bytes(b"")
+    damageable.layout.provenance.write_bytes(b"")
+    complete(open_run(damageable.config, damageable.directory))
+    assert_same_run(damageable, finished)
+    assert {path: path.stat().st_mtime_ns for path in pieces} == pieces
+
+
+def test_a_moved_run_is_done(damageable: Run, complete, tmp_path: Path):
+    pieces = {path.name: path.stat().st_mtime_ns for path in damageable.layout.manifest("*").parent.iterdir()}
+    elsewhere = shutil.move(damageable.directory, tmp_path / "another [name] #1")
+    moved = open_run(damageable.config, str(elsewhere))
+    assert verify_run(moved.layout, quiet).faults == ()
+    complete(moved)
+    assert {path.name: path.stat().st_mtime_ns for path in moved.layout.manifest("*").parent.iterdir()} == pieces
+
+
+def test_a_disk_that_is_full_when_the_manifest_is_written_leaves_the_piece_undone(
+    damageable: Run, finished: Run, complete, monkeypatch: pytest.MonkeyPatch
+):
+    piece = damageable.layout.manifest("synthesis-round-001-shard-00001")
+    piece.unlink()
+    real_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name.startswith(f".{piece.name}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real_fsync(descriptor)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fsync)
+        with pytest.raises(OSError, match="No space left on device"):
+            complete(damageable)
+    assert not piece.exists()
+    assert not list(damageable.layout.root.rglob("*.partial"))
+    complete(damageable)
+    assert_same_run(damageable, finished)
+
+
+def test_an_object_of_another_run_is_named_and_made_good(damageable: Run, finished: Run, complete):
+    """It is sound in itself, so that only its SHA-256 in the manifest tells."""
+    other = damageable.layout.dataset / "canvases" / "c" / "2" / "0" / "0" / "0"
+    shutil.copy(other, damageable.layout.root / SHARD_OBJECT)
+    faults = (Fault("synthesis-round-001-shard-00001", (SHARD_OBJECT,)),)
+    assert verify_run(damageable.layout, quiet).faults == faults
+    forget_damaged(damageable.layout)
     complete(damageable)
     assert_same_run(damageable, finished)
 

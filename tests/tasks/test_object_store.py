@@ -1,4 +1,4 @@
-"""A whole run in an object store, through a real S3 API: the same digests, verify, repair, and one run at a time."""
+"""A whole run in an object store, through a real API: the same digests, verify, repair, and one run at a time."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +46,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 
 def test_a_run_at_a_url_ends_with_the_bytes_of_one_in_a_folder(stored: Run, finished: Run):
-    assert stored.directory == "s3://tests/whole/run"
+    assert stored.directory.endswith("://tests/whole/run")
     assert digests(stored) == digests(finished)
     theirs, ours = read_json(finished.layout.results), read_json(stored.layout.results)
     assert ours["digests"] == theirs["digests"]
@@ -85,7 +85,7 @@ def test_a_second_run_at_the_same_url_is_refused(stored: Run, monkeypatch: pytes
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.2)
     with (
         exclusive(stored.layout.root),
-        pytest.raises(InputError, match="another run is working in s3://tests/whole/run"),
+        pytest.raises(InputError, match=r"another run is working in .*://tests/whole/run"),
     ):
         open_run(stored.config, stored.directory)
 
@@ -98,11 +98,12 @@ def test_another_config_at_the_same_url_is_refused(stored: Run):
 
 @pytest.mark.parametrize(
     ("url", "problem"),
-    [("s3://no-such-bucket/run", "cannot write to the run directory"), ("ftp://host/run", "neither a folder nor")],
+    [("no-such-bucket/run", "cannot write to the run directory"), ("ftp://host/run", "neither a folder nor")],
 )
 def test_a_url_that_cannot_be_used_is_one_sentence(
     stored: Run, url: str, problem: str, monkeypatch, capsys, tmp_path: Path
 ):
+    url = url if "://" in url else f"{stored.directory.partition('://')[0]}://{url}"
     config = tmp_path / "config.yaml"
     config.write_bytes(stored.layout.config.read_bytes())
     code, text = command(monkeypatch, capsys, "run", str(config), "--run-dir", url)

@@ -53,8 +53,9 @@ class _Beside:
 
     def __init__(self, execution: Execution, log: Path) -> None:
         # With devices, each process sees but one; what runs by itself should see all.
-        self.for_shards = isinstance(execution, Processes) and not execution.devices
-        self._processes = execution if self.for_shards else Processes(workers=1)
+        suitable = execution if isinstance(execution, Processes) and not execution.devices else None
+        self.for_shards = suitable is not None
+        self._processes = suitable or Processes(workers=1)
         self._log, self._held = log, ExitStack()
         self._runner: TaskRunner[Any] | None = None
 

@@ -126,11 +126,13 @@ class Stage:
         """
         done = run.layout.manifest(piece_name(self.name, position)).exists()
         title = self.title(position)
+        rounds = [f"round-{position['round']}"] if "round" in position else []
         bound = self.task.with_options(
             # Both: until a run's inputs are there, Prefect shows the task's name with a random suffix.
             name=title,
             task_run_name=title,
-            tags=["dfnas", run.config.name, self.name, *(f"{axis}-{number}" for axis, number in position.items())],
+            # None that only this piece has: Prefect keeps a client, of a megabyte, for each set of tags.
+            tags=["dfnas", run.config.name, self.name, *rounds],
             result_storage=run.layout.cache,
             refresh_cache=not done,
         )

@@ -14,7 +14,7 @@ from nas_core.errors import InputError
 from nas_core.execution import Dask, Local, Processes, Ray
 from storage.integrity import verify_run
 from storage.manifests import read_manifest
-from tasks.execution import check_execution
+from tasks.execution import check_execution, conducting, placing, submit
 from tasks.run import Run, last_execution, load_run, open_run
 from tasks.shards import GroupError, WaitingError, groups_of_shards, synthesize_shards
 from tasks.stage import is_transient, piece_name
@@ -87,6 +87,31 @@ def test_groups_that_are_done_are_no_tasks_again(damageable: Run):
         assert synthesize_shards(run, first) == list(manifests.values())
     (call,) = runner.submit.call_args_list
     assert call.args[1]["shards"] == range(1, 2)
+
+
+def test_no_process_is_started_for_what_is_done_and_shards_share_the_one_that_is(tmp_path: Path):
+    task, runner = mock.Mock(), mock.Mock()
+    made = mock.patch("tasks.execution._processes", return_value=runner)
+    with made as start, conducting(PROCESSES, tmp_path / "log"):
+        submit(task, {"number": 1}, done=lambda number: number == 1)
+        task.submit.assert_called_once_with(number=1)
+        start.assert_not_called()
+        submit(task, {"number": 2}, done=lambda number: number == 1)
+        runner.submit.assert_called_once_with(task, {"number": 2})
+        with placing(PROCESSES, tmp_path / "log") as placed:
+            assert placed is runner
+        start.assert_called_once()
+
+
+def test_processes_with_a_device_each_take_shards_only(tmp_path: Path):
+    """A process that sees one device cannot say whether the others are there."""
+    execution, log = Processes(workers=2, devices=(0, 1)), tmp_path / "log"
+    made = mock.patch("tasks.execution._processes", side_effect=lambda *_: mock.Mock())
+    with made as start, conducting(execution, log):
+        submit(mock.Mock(), {})
+        with placing(execution, log):
+            pass
+    assert [call.args[0] for call in start.call_args_list] == [Processes(workers=1), execution]
 
 
 def test_a_group_is_tried_again_if_one_of_its_failures_may_pass():

@@ -8,8 +8,6 @@ import pytest
 
 from benchmarks.chaos import check, killed_run
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.timeout(900)  # Three runs, on what may be a busy machine.
 def test_a_run_killed_at_random_moments_ends_like_one_left_alone(

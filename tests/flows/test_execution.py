@@ -12,8 +12,6 @@ import pytest
 
 from benchmarks.orchestration import peak_memory
 
-pytestmark = pytest.mark.slow
-
 PROJECT = Path(__file__).parents[2]
 
 ENGINES = {
@@ -31,7 +29,10 @@ def digests(directory: Path) -> dict[str, str]:
 LARGEST_FLOW = 500e6
 
 
-@pytest.mark.parametrize("engine", list(ENGINES))
+@pytest.mark.timeout(900)  # A cluster, on what may be a busy machine.
+@pytest.mark.parametrize(
+    "engine", ["dask", *(pytest.param(name, marks=pytest.mark.slow) for name in ("processes", "ray"))]
+)
 def test_every_engine_gives_the_same_digests(dfnas, tiny_config: Path, finished_run: Path, tmp_path: Path, engine: str):
     """Also where shards share tasks (Dask's, here)."""
     if engine != "processes" and importlib.util.find_spec(f"prefect_{engine}") is None:
@@ -45,6 +46,7 @@ def test_every_engine_gives_the_same_digests(dfnas, tiny_config: Path, finished_
         assert "synthesis-round-001-shard-00001 done" in (tmp_path / "dfnas.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_flow_that_only_conducts_stays_small(dfnas, tiny_config: Path, finished_run: Path, tmp_path: Path):
     """All of the work is done in other processes, to the last stage."""
     command = [sys.executable, "-m", "flows.cli", "run", tiny_config, "--run-dir", tmp_path]
@@ -60,6 +62,7 @@ def test_a_flow_that_only_conducts_stays_small(dfnas, tiny_config: Path, finishe
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_a_failed_shard_fails_alone_and_one_command_completes_it(dfnas, finished_run: Path, tmp_path: Path):
     """A directory where shard 0's object belongs: shard 1 is made all the same."""
     run = shutil.copytree(finished_run, tmp_path / "run")

@@ -187,14 +187,15 @@ def record_curves(records: Sequence[Mapping[str, Any]], position: str = "epoch")
         records: Numbers by name; what is not a number is left out.
         position: The name of the horizontal axis.
     """
-    names = [name for name in numbers(records) if name != position]
+    # The relative distance is the curve of the absolute one on another axis.
+    names = [name for name in numbers(records) if name not in (position, "relative_batch_norm")]
     figure, grid = panels(len(names), columns=2)
     for axes, name in zip(grid, names, strict=True):
         points = [
             (record.get(position, i), record[name]) for i, record in enumerate(records) if is_number(record.get(name))
         ]
         axes.plot(*zip(*points, strict=True), color=SERIES[0], marker="." if len(points) < 30 else "")
-        axes.set_title(name.replace("_", " "))
+        axes.set_title(LOSS_TERMS.get(name, name.replace("_", " ")))
         whole_steps(axes)
         if name.endswith(SHARES):
             percentages(axes)

@@ -21,7 +21,7 @@ demo: .venv/installed  ## digits, from a trained network to a smaller one, in mi
 test: .venv/installed  ## the tests, two at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
-test-slow: .venv/installed  ## the tests with clusters of several kinds, signals, emulators and a browser
+test-slow: .venv/installed  ## the tests with clusters, signals, chaos, emulators and a browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 lint: .venv/installed  ## style, types and import rules

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.chaos import check, killed_run
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # Three runs, on what may be a busy machine.
 def test_a_run_killed_at_random_moments_ends_like_one_left_alone(
     dfnas, tiny_config: Path, finished_run: Path, tmp_path: Path

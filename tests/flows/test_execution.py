@@ -29,10 +29,9 @@ def digests(directory: Path) -> dict[str, str]:
 LARGEST_FLOW = 500e6
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # A cluster, on what may be a busy machine.
-@pytest.mark.parametrize(
-    "engine", ["dask", *(pytest.param(name, marks=pytest.mark.slow) for name in ("processes", "ray"))]
-)
+@pytest.mark.parametrize("engine", list(ENGINES))
 def test_every_engine_gives_the_same_digests(dfnas, tiny_config: Path, finished_run: Path, tmp_path: Path, engine: str):
     """Also where shards share tasks (Dask's, here)."""
     if engine != "processes" and importlib.util.find_spec(f"prefect_{engine}") is None:

@@ -172,8 +172,7 @@ def make_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespa
 
 def seconds_of_run(directory: Path) -> float:
     """What the synthesis of a run took, by its manifests."""
-    layout = RunLayout(directory)
-    manifests = [read_json(path) for path in layout.manifest("dataset").parent.glob("*.json")]
+    manifests = [read_json(path) for path in RunLayout(directory).manifests()]
     return sum(m["seconds"] for m in manifests if m["piece"].startswith(("noise", "learn", "synthesis")))
 
 

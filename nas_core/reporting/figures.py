@@ -187,8 +187,7 @@ def record_curves(records: Sequence[Mapping[str, Any]], position: str = "epoch")
         records: Numbers by name; what is not a number is left out.
         position: The name of the horizontal axis.
     """
-    # The relative distance is the curve of the absolute one on another axis.
-    names = [name for name in numbers(records) if name not in (position, "relative_batch_norm")]
+    names = [name for name in numbers(records) if name != position]
     figure, grid = panels(len(names), columns=2)
     for axes, name in zip(grid, names, strict=True):
         points = [

@@ -79,9 +79,13 @@ def times_cheaper(results: Mapping[str, Any]) -> float | None:
 def _images(records: RunRecords) -> Section:
     pictures = [_grid_picture(records), _prediction_picture(records)]
     if records.learning_history:
+        # The relative distance is the curve of the absolute one on another axis.
+        shown = [
+            {name: step[name] for name in step if name != "relative_batch_norm"} for step in records.learning_history
+        ]
         pictures.append(
             _picture(
-                record_curves(records.learning_history, "step"),
+                record_curves(shown, "step"),
                 "Loss terms while the generator learned",
                 "The generator's learning, before the shards: the weighted total and its terms before weighting.",
                 name="generator-learning",

@@ -13,6 +13,8 @@ images are in the rows "real" and "real-labels" only, which are there for compar
     noise        Gaussian noise, labelled by the teacher
     real         real training images, labelled by the teacher
     real-labels  the same, with their true labels
+
+Noise and real images are extended by reflection to the size of the synthetic canvases, so that all have random windows.
 """
 
 import argparse
@@ -43,7 +45,7 @@ from scipy.stats import kendalltau, spearmanr
 from torch import Tensor
 
 from benchmarks.common import CLASSES, add_device, hardware, read_images
-from benchmarks.synthesis_quality import load_teacher
+from benchmarks.synthesis_quality import load_teacher, with_windows
 from nas_core.checkpoint import Checkpoint
 from nas_core.device import resolve_device
 from nas_core.search_spaces import SearchSpace, spaces
@@ -259,11 +261,12 @@ def make_images(settings: Settings, kind: str, count: int, seed: int, teacher: T
     """Images of a kind in random order, and their true classes where there are any."""
     draws = generator(seed, "benchmark.images")
     if kind == "noise":
-        return teacher.to_bytes(torch.randn(count, *teacher.input_shape, generator=draws)), torch.zeros(count).long()
+        noise = teacher.to_bytes(torch.randn(count, *teacher.input_shape, generator=draws))
+        return with_windows(noise), torch.zeros(count).long()
     if kind in ("real", "real-labels"):
         images, labels = read_images(settings.images, "train", count, draws)
         order = torch.randperm(len(images), generator=draws)
-        return images[order], labels[order]
+        return with_windows(images[order]), labels[order]
     directory = settings.synthetic if kind == "synthetic" else settings.one_hot
     assert directory is not None
     store = SyntheticImages(directory / "dataset.zarr")

@@ -4,9 +4,10 @@
     python -m benchmarks.synthesis_quality ... --rows ours generator --minutes 10
 
 Every data set holds the same number of images, or takes the same wall time; a fresh ResNet-20 learns from the teacher
-on it for the same number of steps, and is then judged on real test images. Real images enter that last figure, and
-the row "real" (an upper bound), which is there for comparison only. Rows that the JSON file already has are not
-computed again, so an interrupted benchmark continues.
+on it for the same number of steps, and is then judged on real test images. All sets are augmented alike: images as
+large as the teacher's input are first extended by reflection, so that they have windows, too. Real images enter that
+last figure, and the row "real" (an upper bound), which is there for comparison only. Rows that the JSON file already
+has are not computed again, so an interrupted benchmark continues.
 """
 
 import argparse
@@ -21,7 +22,9 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional
 from tqdm import tqdm
 
 from benchmarks.common import CLASSES, Canvases, add_device, hardware, read_images
@@ -40,7 +43,7 @@ from nas_core.synthesis.shard import ShardImages
 from nas_core.teachers import Teacher, teachers
 from nas_core.teachers.networks import resnet20
 from nas_core.training.batches import SyntheticBatches
-from nas_core.training.retraining import retrain
+from nas_core.training.retraining import augmentation, retrain
 from nas_core.training.styles import RetrainConfig
 from storage.dataset import SyntheticImages
 from storage.files import read_json
@@ -48,6 +51,7 @@ from storage.layout import RunLayout
 
 SHARD = {"pixels": 128, "generator": 256}
 STUDENT_BATCH = 128
+CANVAS = (36, 36)
 MOST_IMAGES = 51_200  # of an engine that could draw for ever
 JUDGED = 2048  # images that the data-free measures look at
 PAPER_LABELS = LabelCalibration(temperature=1.0, windows=1, start="noise")
@@ -100,6 +104,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--generator-steps", type=int, default=GeneratorSpec().steps, help="steps by which the generator learns"
     )
+    parser.add_argument("--keep", type=Path, help="folder for the data sets, which then are not made again")
     parser.add_argument("--grids", type=Path, help="folder for a picture of each data set")
     parser.add_argument("--iterations", type=int, default=400, help="optimisation steps per round")
     parser.add_argument("--steps", type=int, default=1200, help="distillation steps of 128 images")
@@ -113,9 +118,7 @@ def measure(
     name: str, seed: int, teacher: Teacher, test: tuple[Canvases, Tensor], arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Make one data set, judge it without data, train a student on it, judge that on real images."""
-    started = time.monotonic()
-    canvases, targets = make_set(name, seed, teacher, arguments)
-    synthesis_seconds = time.monotonic() - started if name != "run" else seconds_of_run(arguments.run)
+    canvases, targets, synthesis_seconds = kept_set(name, seed, teacher, arguments)
     sample = torch.randperm(len(canvases), generator=generator(seed, "benchmark.sample"))[:JUDGED]
     quality = dataset_quality(canvases[sample], targets[sample], teacher, generator(seed, "quality"))
     if arguments.grids:
@@ -134,12 +137,32 @@ def measure(
     } | {field: getattr(arguments, field) for field in ASKED}
 
 
+def kept_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespace) -> tuple[Canvases, Tensor, float]:
+    """A row's images, their targets, and the seconds that making them took: kept ones if the folder has them."""
+    if name == "run":
+        store = SyntheticImages(RunLayout(arguments.run).dataset)
+        return store.canvases, store.targets, seconds_of_run(arguments.run)
+    made_by = (name, arguments.count, arguments.minutes, arguments.generator_steps, arguments.iterations, seed)
+    file = arguments.keep and arguments.keep / f"{'-'.join(map(str, made_by))}.safetensors"
+    if file and file.exists():
+        found = load_file(file)
+        return found["canvases"], found["targets"], float(found["seconds"])
+    started = time.monotonic()
+    canvases, targets = make_set(name, seed, teacher, arguments)
+    seconds = time.monotonic() - started
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        save_file(
+            {"canvases": canvases.contiguous(), "targets": targets.contiguous(), "seconds": torch.tensor(seconds)}, part
+        )
+        part.rename(file)
+    return canvases, targets, seconds
+
+
 def make_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespace) -> tuple[Canvases, Tensor]:
     """The images of a row, and the class probabilities that they were asked for."""
     count = arguments.count
-    if name == "run":
-        store = SyntheticImages(RunLayout(arguments.run).dataset)
-        return store.canvases, store.targets
     if name == "real":
         images, labels = read_images(arguments.images, "train", count, generator(seed, "benchmark.real"))
         return images, one_hot(labels, len(CLASSES))
@@ -189,7 +212,7 @@ def settings(name: str, arguments: argparse.Namespace, teacher: Teacher) -> Synt
     return SynthesisConfig(
         batch_size=SHARD[engine.name],
         rounds=2 if name in ("recursive", "ours") else 1,
-        canvas=(32, 32) if name == "textbook" else (36, 36),
+        canvas=teacher.input_shape[1:] if name == "textbook" else CANVAS,
         # One round needs no labels for a next one, so it spends no time on them.
         labels=LabelCalibration() if name == "ours" else PAPER_LABELS,
         engine=engine,
@@ -200,7 +223,7 @@ def affordable_steps(spec: GeneratorSpec, teacher: Teacher, seconds: float) -> i
     """Steps of learning that leave half of the time for the shards, measured on this machine."""
     trial = spec.model_copy(update={"steps": 12, "snapshots": 1, "warmup": 0})
     times: list[float] = []
-    config = SynthesisConfig(batch_size=SHARD[spec.name], canvas=(36, 36), engine=trial)
+    config = SynthesisConfig(batch_size=SHARD[spec.name], canvas=CANVAS, engine=trial)
     build_engine(teacher, config).learn(
         torch.arange(len(CLASSES)),
         config.batch_size,
@@ -245,11 +268,17 @@ def bar(description: str) -> Progress:
 def distil(canvases: Canvases, teacher: Teacher, seed: int, steps: int) -> torch.nn.Module:
     """A fresh ResNet-20, taught by the teacher on random windows of the images."""
     student = resnet20().to(teacher.device)
-    data = SyntheticBatches(canvases, teacher, STUDENT_BATCH)
-    epochs = max(2, round(steps / len(data)))
+    epochs = max(2, round(steps / (len(canvases) // STUDENT_BATCH)))
     config = RetrainConfig(epochs=epochs, learning_rate=0.1, warmup_epochs=1, weight_decay=5e-4, temperature=4.0)
+    data = SyntheticBatches(with_windows(canvases), teacher, STUDENT_BATCH, augmentation(config))
     retrain(student, data, config, seed, Checkpoint(), bar("student"))
     return student
+
+
+def with_windows(canvases: Canvases) -> Canvases:
+    """Images as large as canvases are: smaller ones extended by reflection."""
+    height, width = ((whole - side) // 2 for whole, side in zip(CANVAS, canvases.shape[2:], strict=True))
+    return functional.pad(canvases.float(), (width, width, height, height), mode="reflect").to(torch.uint8)
 
 
 def load_teacher(weights: Path) -> Teacher:

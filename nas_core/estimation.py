@@ -31,9 +31,8 @@ from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.engine import SynthesisEngine
 from nas_core.synthesis.labels import one_hot
 from nas_core.teachers import Teacher
-from nas_core.training.augmentation import Augmentation
 from nas_core.training.batches import SyntheticBatches
-from nas_core.training.retraining import retrain
+from nas_core.training.retraining import augmentation, retrain
 
 PATIENCE = 2.0  # seconds that each measurement may take, unless its first step takes longer
 STEP_SECONDS = 0.5  # images per probed step are so few that one takes about this long
@@ -228,7 +227,7 @@ def _retrain_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pr
     batch = min(probed, full)
     network = _retrained(config, teacher, space)
     batches = _batches(config, teacher, PROBED_BATCHES * batch, batch)
-    batches.augmentation = Augmentation(config.retrain.crop_scale, config.retrain.cutout)
+    batches.augmentation = augmentation(config.retrain)
     per_step, steps = _pace_of(
         lambda progress: retrain(network, batches, config.retrain, config.seed, Checkpoint(), progress),
         teacher.device,

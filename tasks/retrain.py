@@ -9,8 +9,7 @@ from torch import nn
 
 from nas_core.reporting.figures import record_curves
 from nas_core.search_spaces import rebuild_network
-from nas_core.training.augmentation import Augmentation
-from nas_core.training.retraining import retrain
+from nas_core.training.retraining import augmentation, retrain
 from storage.errors import StorageError
 from storage.files import digest_of_file, digest_of_json, read_json, write_bytes, write_json
 from storage.layout import ModelLayout, RunLayout
@@ -49,8 +48,7 @@ def distil(run: Run, network: nn.Module, piece: str, key: str) -> list[dict[str,
     config = run.config.retrain
     images, split = load_images(run)
     chosen = torch.cat([split.train, split.validation])
-    varied = Augmentation(config.crop_scale, config.cutout)
-    training = batches(run, images, chosen, config.batch_size, varied)
+    training = batches(run, images, chosen, config.batch_size, augmentation(config))
     checkpoint, progress = stage_checkpoint(run, piece, key), task_progress(piece, run.artifact(piece))
     return retrain(network, training, config, run.config.seed, checkpoint, progress)
 

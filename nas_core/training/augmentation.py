@@ -20,10 +20,12 @@ class Augmentation:
         crop_scale: Smallest share of a canvas that a crop may have, which is then scaled to the input's size, in
             (0, 1]; None: windows of the input's size, not scaled.
         cutout: Side of the square that every image loses, in pixels; 0: none.
+        mixup: Chance of each image to be mixed with another one of its batch, in [0, 1].
     """
 
     crop_scale: float | None = None
     cutout: int = 0
+    mixup: float = 0.0
 
 
 def scaled_crop(
@@ -83,6 +85,29 @@ def cutout(
     ]
     inside = inside & _band(count, width, side, generator)[:, None, None, :]
     return images.masked_fill(inside.to(images.device), 0.0)
+
+
+def mixup(
+    images: Float[Tensor, "batch channels height width"], chance: float, generator: torch.Generator
+) -> Float[Tensor, "batch channels height width"]:
+    """Images of which some are weighted means with another one of the batch; the weights are uniform in [0, 1].
+
+    Labels are not mixed: the teacher labels what comes out.
+
+    Args:
+        images: Normalised images.
+        chance: Of each image to be mixed.
+        generator: Source of the draws.
+
+    Source:
+        Zhang et al., arXiv:1710.09412, with their alpha = 1. That a teacher which labels mixtures of few images passes
+        on more of what it knows is from Beyer et al., arXiv:2106.05237.
+    """
+    shape = (len(images), 1, 1, 1)
+    others = torch.randperm(len(images), generator=generator).to(images.device)
+    mixed = torch.rand(shape, generator=generator) < chance
+    share = torch.where(mixed, torch.rand(shape, generator=generator), 0.0).to(images.device)
+    return torch.lerp(images, images[others], share)
 
 
 def _band(count: int, size: int, side: int, generator: torch.Generator) -> Tensor:

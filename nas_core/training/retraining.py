@@ -12,6 +12,7 @@ from nas_core.ops.initialisation import initialise
 from nas_core.ops.stochastic import set_drop_path
 from nas_core.search_spaces.base import SearchSpace
 from nas_core.seeding import generator
+from nas_core.training.augmentation import Augmentation
 from nas_core.training.averaging import MovingAverage
 from nas_core.training.batches import Batch, SyntheticBatches
 from nas_core.training.distillation import distillation_loss
@@ -117,6 +118,11 @@ def check_retraining(space: SearchSpace, config: RetrainConfig) -> None:
             f"retrain.cutout = {config.cutout} can take all of an image of {space.input_shape[1]} x "
             f"{space.input_shape[2]} pixels; set it to {side // 2} or less"
         )
+
+
+def augmentation(config: RetrainConfig) -> Augmentation:
+    """How images vary in a retraining."""
+    return Augmentation(config.crop_scale, config.cutout, config.mixup)
 
 
 def retrain(

@@ -23,6 +23,7 @@ STYLES: dict[Style, dict[str, Any]] = {
         "drop_path": 0.2,
         "auxiliary_weight": 0.4,
         "cutout": 16,
+        "mixup": 0.0,
     },
     # The steps of ProxylessNAS, arXiv:1812.00332; crops and averaged weights of MobileNetV3, arXiv:1905.02244.
     "mobile": {
@@ -33,6 +34,7 @@ STYLES: dict[Style, dict[str, Any]] = {
         "weight_decay": 4e-5,
         "crop_scale": 0.08,
         "average_decay": 0.9999,
+        "mixup": 0.0,
     },
 }
 
@@ -67,6 +69,12 @@ class RetrainConfig(Recipe):
     )
     cutout: int = Field(
         default=0, ge=0, description="side in pixels of the square that every training image loses; 0: none"
+    )
+    mixup: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="chance of a training image to be a weighted mean of two, which the teacher labels; 0: none are",
     )
     crop_scale: float | None = Field(
         default=None,

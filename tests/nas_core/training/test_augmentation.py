@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nas_core.seeding import generator
-from nas_core.training.augmentation import Augmentation, cutout, scaled_crop
+from nas_core.training.augmentation import Augmentation, cutout, mixup, scaled_crop
 
 
 def draws(position: int = 0) -> torch.Generator:
@@ -18,6 +18,28 @@ def test_cutout_takes_one_square_from_the_images_it_hits():
     assert float(lost.max()) == 16
     assert float((lost > 0).float().mean()) == pytest.approx(0.5, abs=4 * 0.5 / 20)
     assert torch.equal(cutout(images, 0.0, 4, draws()), images)
+
+
+def mixtures(chance: float) -> torch.Tensor:
+    """1,024 images of which number i is white at pixel i and black elsewhere: row i is what became of it."""
+    images = torch.eye(1024).reshape(1024, 1, 32, 32)
+    return mixup(images, chance, draws()).flatten(1)
+
+
+def test_mixup_gives_means_of_two_images_with_uniform_weights():
+    mixed = mixtures(1.0)
+    torch.testing.assert_close(mixed.sum(dim=1), torch.ones(1024))
+    assert int((mixed > 0).sum(dim=1).max()) == 2
+    own = mixed.diagonal().sort().values
+    assert float((own - torch.linspace(0, 1, 1024)).abs().max()) < 1.63 / 32, "Kolmogorov's test at 1 %"
+    others = mixed - torch.diag(mixed.diagonal())
+    assert int((others > 0).sum(dim=0).max()) == 1, "no image is given twice"
+
+
+def test_mixup_spares_images_by_chance():
+    spared = float((mixtures(0.25).diagonal() == 1).float().mean())
+    assert spared == pytest.approx(0.75, abs=4 * (0.25 * 0.75 / 1024) ** 0.5)
+    assert torch.equal(mixtures(0.0), torch.eye(1024))
 
 
 def test_a_scaled_crop_of_everything_is_the_image_in_another_size():
@@ -40,7 +62,7 @@ def test_scaled_crops_show_parts_of_many_sizes():
 
 def test_teacher_and_student_see_the_same_augmented_images(make_batches):
     batches = make_batches(16, 8)
-    batches.augmentation = Augmentation(crop_scale=0.3, cutout=4)
+    batches.augmentation = Augmentation(crop_scale=0.3, cutout=4, mixup=1.0)
     batch = next(batches.epoch(draws()))
     assert batch.images.shape == (8, 3, 8, 8)
     assert ((batch.images == 0).sum(dim=(1, 2, 3)) >= 3 * 2 * 2).all(), "at least a quarter of a square in a corner"
@@ -49,6 +71,6 @@ def test_teacher_and_student_see_the_same_augmented_images(make_batches):
 
 def test_images_that_judge_are_not_augmented(make_batches):
     plain, augmented = make_batches(8, 8), make_batches(8, 8)
-    augmented.augmentation = Augmentation(crop_scale=0.3, cutout=4)
+    augmented.augmentation = Augmentation(crop_scale=0.3, cutout=4, mixup=1.0)
     assert torch.equal(next(plain.fixed()).images, next(augmented.fixed()).images)
     assert torch.equal(next(plain.fresh(draws())).images, next(augmented.fresh(draws())).images)

@@ -12,8 +12,7 @@ from nas_core.ops.stochastic import DropPath
 from nas_core.search_spaces.darts import DartsSpace
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
-from nas_core.training.augmentation import Augmentation
-from nas_core.training.retraining import Student, check_retraining, retrain
+from nas_core.training.retraining import Student, augmentation, check_retraining, retrain
 from nas_core.training.styles import STYLES, RetrainConfig
 
 SHORT = {"warmup_epochs": 0, "precision": "float32"}
@@ -62,11 +61,13 @@ def test_the_second_classifier_leaves_the_first_weights_as_they_are():
     assert equal(plain.network.network, both.network.network)
 
 
-@pytest.mark.parametrize("settings", [{"drop_path": 0.5}, {"average_decay": 0.9}, {"cutout": 4, "crop_scale": 0.2}])
+@pytest.mark.parametrize(
+    "settings", [{"drop_path": 0.5}, {"average_decay": 0.9}, {"cutout": 4, "crop_scale": 0.2, "mixup": 0.5}]
+)
 def test_an_interrupted_retraining_ends_with_the_same_bytes(make_batches, settings):
     config = RetrainConfig(epochs=3, **SHORT, **settings)
     batches = make_batches(16, 8)
-    batches.augmentation = Augmentation(config.crop_scale, config.cutout)
+    batches.augmentation = augmentation(config)
     states = []
     whole = make_network()
     retrain(whole, batches, config, 0, Checkpoint(None, lambda state: states.append(copy.deepcopy(state))))

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
@@ -46,7 +46,7 @@ from nas_core.training.batches import SyntheticBatches
 from nas_core.training.retraining import augmentation, retrain
 from nas_core.training.styles import RetrainConfig
 from storage.dataset import SyntheticImages
-from storage.files import read_json
+from storage.files import read_json, write_bytes
 from storage.layout import RunLayout
 
 SHARD = {"pixels": 128, "generator": 256}
@@ -151,12 +151,8 @@ def kept_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespa
     canvases, targets = make_set(name, seed, teacher, arguments)
     seconds = time.monotonic() - started
     if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        save_file(
-            {"canvases": canvases.contiguous(), "targets": targets.contiguous(), "seconds": torch.tensor(seconds)}, part
-        )
-        part.rename(file)
+        made = {"canvases": canvases, "targets": targets, "seconds": torch.tensor(seconds)}
+        write_bytes(file, save({part: tensor.contiguous() for part, tensor in made.items()}))
     return canvases, targets, seconds
 
 
@@ -268,16 +264,17 @@ def bar(description: str) -> Progress:
 def distil(canvases: Canvases, teacher: Teacher, seed: int, steps: int) -> torch.nn.Module:
     """A fresh ResNet-20, taught by the teacher on random windows of the images."""
     student = resnet20().to(teacher.device)
-    epochs = max(2, round(steps / (len(canvases) // STUDENT_BATCH)))
+    data = SyntheticBatches(with_windows(canvases), teacher, STUDENT_BATCH)
+    epochs = max(2, round(steps / len(data)))
     config = RetrainConfig(epochs=epochs, learning_rate=0.1, warmup_epochs=1, weight_decay=5e-4, temperature=4.0)
-    data = SyntheticBatches(with_windows(canvases), teacher, STUDENT_BATCH, augmentation(config))
+    data.augmentation = augmentation(config)
     retrain(student, data, config, seed, Checkpoint(), bar("student"))
     return student
 
 
 def with_windows(canvases: Canvases) -> Canvases:
     """Images as large as canvases are: smaller ones extended by reflection."""
-    height, width = ((whole - side) // 2 for whole, side in zip(CANVAS, canvases.shape[2:], strict=True))
+    height, width = (max(0, whole - side) // 2 for whole, side in zip(CANVAS, canvases.shape[2:], strict=True))
     return functional.pad(canvases.float(), (width, width, height, height), mode="reflect").to(torch.uint8)
 
 

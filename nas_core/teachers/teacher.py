@@ -68,8 +68,8 @@ class Teacher:
 
     @torch.no_grad()
     def logits(self, normalised: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
-        """Logits of normalised images, without a graph."""
-        return self.module(normalised)
+        """Logits of normalised images in float32, without a graph; autocast decides how they are computed."""
+        return self.module(normalised).float()
 
     def normalise(
         self, images: UInt8[Tensor, "batch channels height width"]

@@ -222,7 +222,7 @@ def _train_epoch(
     figures: dict[str, float] = {}
     learning_rate = 0.0
     trainee.start_epoch(epoch)
-    for position, batch in enumerate(batches.epoch(order)):
+    for position, batch in enumerate(_labelled(batches, order, dtype, device)):
         done = epoch * len(batches) + position
         learning_rate = recipe.learning_rate_at(done, len(batches))
         for group in optimiser.param_groups:
@@ -242,6 +242,18 @@ def _train_epoch(
             figures = averages.read()
         progress(done + 1, recipe.epochs * len(batches), figures)
     return {"epoch": epoch, "learning_rate": learning_rate, **averages.read()}
+
+
+def _labelled(batches: Batches, order: torch.Generator, dtype: torch.dtype, device: torch.device) -> Iterator[Batch]:
+    """The batches of an epoch, which the teacher labels in the arithmetic of the network that learns."""
+    epoch = iter(batches.epoch(order))
+    while True:
+        # Not around the whole loop: what happens between two batches has an arithmetic of its own.
+        with mixed_precision(dtype, device):
+            batch = next(epoch, None)
+        if batch is None:
+            return
+        yield batch
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:

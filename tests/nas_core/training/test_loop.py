@@ -204,8 +204,9 @@ def test_divergence_is_reported(make_batches):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_network_learns_in_either_precision_and_keeps_float32_weights(make_batches, precision):
-    seen = []
+def test_network_and_teacher_compute_in_either_precision_and_weights_stay_float32(make_batches, precision):
+    seen, labels = [], []
+    batches = make_batches(32, 8)
 
     class Watching(Trainee):
         def forward(self, images):
@@ -215,9 +216,11 @@ def test_the_network_learns_in_either_precision_and_keeps_float32_weights(make_b
 
     network = student()
     recipe = Recipe(epochs=3, warmup_epochs=0, precision=precision)
-    records = train(
-        Watching(network), make_batches(32, 8), recipe, OBJECTIVE, seed=3, stage="toy", checkpoint=Checkpoint()
-    )
-    assert set(seen) == {getattr(torch, precision)}
+    hook = batches.teacher.module.register_forward_hook(lambda *call: labels.append(call[2].dtype))
+    try:
+        records = train(Watching(network), batches, recipe, OBJECTIVE, seed=3, stage="toy", checkpoint=Checkpoint())
+    finally:
+        hook.remove()
+    assert set(seen) == set(labels) == {getattr(torch, precision)}
     assert {weight.dtype for weight in network.parameters()} == {torch.float32}
     assert records[-1]["loss"] < records[0]["loss"]

@@ -51,6 +51,7 @@ from storage.layout import RunLayout
 
 SHARD = {"pixels": 128, "generator": 256}
 STUDENT_BATCH = 128
+SEEN_OFTEN = 50  # epochs from which on images are mixed (docs/retraining.md)
 CANVAS = (36, 36)
 MOST_IMAGES = 51_200  # of an engine that could draw for ever
 JUDGED = 2048  # images that the data-free measures look at
@@ -266,7 +267,14 @@ def distil(canvases: Canvases, teacher: Teacher, seed: int, steps: int) -> torch
     student = resnet20().to(teacher.device)
     data = SyntheticBatches(with_windows(canvases), teacher, STUDENT_BATCH)
     epochs = max(2, round(steps / len(data)))
-    config = RetrainConfig(epochs=epochs, learning_rate=0.1, warmup_epochs=1, weight_decay=5e-4, temperature=4.0)
+    config = RetrainConfig(
+        epochs=epochs,
+        learning_rate=0.3,
+        warmup_epochs=1,
+        weight_decay=5e-4,
+        temperature=20.0,
+        mixup=float(epochs >= SEEN_OFTEN),
+    )
     data.augmentation = augmentation(config)
     retrain(student, data, config, seed, Checkpoint(), bar("student"))
     return student

@@ -48,7 +48,13 @@ class RetrainConfig(Recipe):
         "classifier and cutout, for cells) or mobile (scaled crops and averaged weights, for rows of blocks)",
     )
     batch_size: int = Field(default=64, ge=1, description="images per batch")
-    temperature: float = Field(default=3.0, gt=0, description="temperature of the distillation loss")
+    # As in the public codes of CMI (arXiv:2105.08584) and FastDFKD (arXiv:2112.06253); measured in docs/retraining.md.
+    temperature: float = Field(
+        default=20.0,
+        gt=0,
+        description="temperature of the distillation loss; a high one asks for the teacher's logits themselves, a low one "
+        "for the class that it prefers",
+    )
     width: float = Field(
         default=1.0,
         gt=0,

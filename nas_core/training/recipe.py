@@ -26,8 +26,8 @@ class Recipe(Spec):
     )
     precision: Precision = Field(
         default="auto",
-        description="arithmetic of network and teacher in training; auto: bfloat16 where the device has it in hardware, "
-        "else float32; weights and their updates are float32 in any case",
+        description="arithmetic of network and teacher in training; auto: bfloat16 where the device has it in "
+        "hardware, else float32; weights and their updates are float32 in any case",
     )
 
     @model_validator(mode="after")

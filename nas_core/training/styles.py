@@ -52,8 +52,8 @@ class RetrainConfig(Recipe):
     temperature: float = Field(
         default=20.0,
         gt=0,
-        description="temperature of the distillation loss; a high one asks for the teacher's logits themselves, a low one "
-        "for the class that it prefers; with hundreds of classes 5 or less",
+        description="temperature of the distillation loss; a high one asks for the teacher's logits themselves, a low "
+        "one for the class that it prefers; with hundreds of classes 5 or less",
     )
     width: float = Field(
         default=1.0,

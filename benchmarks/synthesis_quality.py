@@ -202,6 +202,7 @@ def settings(name: str, arguments: argparse.Namespace, teacher: Teacher) -> Synt
         engine: PixelSpec | GeneratorSpec = GeneratorSpec(steps=arguments.generator_steps, compile=arguments.compile)
         if arguments.minutes is not None:
             engine = engine.model_copy(update={"steps": affordable_steps(engine, teacher, 60 * arguments.minutes)})
+            tqdm.write(f"generator: learns for {engine.steps} steps, half of {arguments.minutes:g} minutes")
     else:
         stage = PixelStage(iterations=arguments.iterations)
         warmup = arguments.iterations // 10

@@ -1,4 +1,4 @@
-"""Prefect's log, in a file of the run directory instead of on the terminal."""
+"""Prefect's log and our own, in a file of the run directory instead of on the terminal."""
 
 import logging
 import os
@@ -19,5 +19,7 @@ def log_to(path: Path, *, verbose: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("prefect", "storage"):
+    # As in the flow, for processes that have none.
+    logging.getLogger("nas_core").setLevel(logging.INFO)
+    for name in ("prefect", "storage", "nas_core"):
         logging.getLogger(name).addHandler(file)

@@ -111,17 +111,18 @@ def _results(run: Run) -> dict[str, Any]:
             "labels": label_rounds(run),
             "imported": SyntheticStore.open(run.layout.dataset).provenance.get("imported"),
         },
-        "quality": {
-            name: value
-            for m in manifests["dataset"]
-            for name, value in read_json(run.layout.records(m.piece)).items()
-            if name != "batch_norm_distances"
-        },
+        "quality": {name: value for name, value in _dataset_records(run).items() if name != "batch_norm_distances"},
         "evaluation": figures["evaluation"],
         "timings": {**timings, "total": sum(timings.values())},
         "digests": {key: m.digest for name, key in DIGESTS.items() for m in manifests[name]},
         "versions": versions(),
     }
+
+
+def _dataset_records(run: Run) -> dict[str, Any]:
+    """The data-free measures of the images."""
+    (manifest,) = stage_manifests(run, "dataset")
+    return read_json(run.layout.records(manifest.piece))
 
 
 def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
@@ -145,6 +146,7 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
         target_prediction=_target_prediction(run, images),
         class_affinity=_class_affinity(images),
         synthesis_history=_synthesis_history(run),
+        batch_norm_distances=_dataset_records(run)["batch_norm_distances"],
         learning_history=[
             record for m in stage_manifests(run, "learn") for record in read_json(run.layout.records(m.piece))
         ],

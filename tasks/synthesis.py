@@ -167,9 +167,13 @@ def _quality(run: Run) -> DatasetQuality:
     quality = dataset_quality(
         images[sample]["canvas"], images.targets[sample], run.teacher(), draws, verifier=run.verifier()
     )
+    layers = [
+        (f"relative BatchNorm distance, layer {name}", f"{value:.3g}")
+        for name, value in quality.batch_norm_distances.items()
+    ]
     show_table(
         run.artifact("quality"),
-        [{"measure": name, "value": value} for name, value in quality_rows(quality.figures())],
+        [{"measure": name, "value": value} for name, value in quality_rows(quality.figures()) + layers],
         "Synthetic images, judged by the teacher alone",
     )
     shown = shown_classes(images)

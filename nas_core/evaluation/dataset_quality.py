@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from nas_core.errors import InputError
 from nas_core.synthesis.labels import entropy, top1_drift, top_overlap
 from nas_core.synthesis.regional import resized
+from nas_core.synthesis.statistics import channel_statistics
 from nas_core.teachers.teacher import Teacher
 from nas_core.training.batches import SyntheticBatches
 
@@ -285,8 +286,7 @@ class _Observer:
 
     def _add(self, name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].numel() // inputs[0].shape[1]
-        var, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3), correction=0)
-        var, mean = var.double().cpu(), mean.double().cpu()
+        mean, var = (figure.double().cpu() for figure in channel_statistics(inputs[0].float(), torch.float32))
         self._counts[name] += values
         self._sums[name] = self._sums.get(name, 0) + values * torch.stack([mean, var + mean.square()])
 

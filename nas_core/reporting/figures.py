@@ -114,6 +114,26 @@ def class_affinity_map(matrix: Float[Tensor, "classes classes"], class_names: Se
 
 
 @styled
+def layer_distances(distances: Mapping[str, float]) -> Figure:
+    """A bar for each BatchNorm layer, from the teacher's first on the left to its last.
+
+    Args:
+        distances: Relative distance, >= 0, by the layer's name; up to 25 are named.
+    """
+    figure = Figure(figsize=(WIDTH, WIDTH * 0.55), layout="constrained")
+    axes = figure.subplots()
+    positions = range(1, len(distances) + 1)
+    axes.bar(positions, list(distances.values()), width=0.7, color=SERIES[0])
+    axes.set(xlabel="BatchNorm layer of the teacher", ylabel="relative distance")
+    axes.grid(visible=False, axis="x")
+    if len(distances) <= 25:
+        names = [shortened(name, 18) for name in distances]
+        axes.set_xticks(positions, names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_xlabel("")
+    return figure
+
+
+@styled
 def _class_matrix(
     matrix: Float[Tensor, "classes classes"], class_names: Sequence[str], columns: str, rows: str
 ) -> Figure:

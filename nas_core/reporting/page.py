@@ -10,6 +10,7 @@ from nas_core.reporting.baselines import baseline_table, verdict
 from nas_core.reporting.figures import (
     class_affinity_map,
     image_grid,
+    layer_distances,
     numbers,
     only,
     record_curves,
@@ -116,7 +117,19 @@ def _quality(records: RunRecords) -> Section:
         ("label mass outside of the class asked for", percent(off_diagonal_mass(affinity))),
         ("classes that the labels join", ", ".join(joins)),
     ]
-    return Section("quality", "Quality of the images, by the teacher alone", [_affinity_picture(records)], rows)
+    pictures = [_affinity_picture(records)]
+    if records.batch_norm_distances:
+        pictures.append(
+            _picture(
+                layer_distances(records.batch_norm_distances),
+                "Relative distance of the images' statistics to the teacher's, by BatchNorm layer",
+                "Where do the images differ from what the teacher learned from? The distance of their means and "
+                "variances to those that each BatchNorm layer remembers, as a share of the size of these.",
+                name="batch-norm-distances",
+                rows=[{"layer": name, "distance": value} for name, value in records.batch_norm_distances.items()],
+            )
+        )
+    return Section("quality", "Quality of the images, by the teacher alone", pictures, rows)
 
 
 def _grid_picture(records: RunRecords) -> Picture:

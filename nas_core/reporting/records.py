@@ -1,7 +1,7 @@
 """What the report is made from: plain records of every stage, already in memory."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxtyping import Float, Int64, UInt8
@@ -35,6 +35,8 @@ class RunRecords:
         class_affinity: The classes that the soft labels of the last round join; see `class_affinity`.
         synthesis_history: {"round", "shard", "step", "total", "classification", "batch_norm", "total_variation",
             "total_variation_l1", "l2"}: the weighted total and its unweighted terms.
+        batch_norm_distances: Relative distance of the images' statistics to those of each BatchNorm layer of the
+            teacher, by its name, in its order; empty without such layers.
         learning_history: The same while an engine learned what its shards share: {"step", "total", ...}; empty for one
             that learns nothing.
         slots: The choices of the search space.
@@ -59,6 +61,7 @@ class RunRecords:
     synthesis_history: Sequence[Mapping[str, Any]]
     slots: Sequence[Slot]
     architecture: Architecture
+    batch_norm_distances: Mapping[str, float] = field(default_factory=dict)
     learning_history: Sequence[Mapping[str, Any]] = ()
     search_training: Sequence[Mapping[str, Any]] = ()
     search_curve: Sequence[Mapping[str, Any]] = ()

@@ -2,8 +2,8 @@
 
 Synthesis spends its time here, in one forward pass and one gradient to the images per step. Three choices make a
 step with statistics cost little more than the bare network: convolutions in bfloat16 where the machine has it in
-hardware, channels-last activations, and one autograd function per BatchNorm layer instead of a hook. Nothing is
-compiled, so a first step costs what the others do. Numbers: docs/results/synthesis-speed.md.
+hardware, channels-last activations, and one autograd function per BatchNorm layer instead of a hook. Uncompiled, a
+first step costs what the others do. Numbers: docs/results/synthesis-speed.md.
 """
 
 import copy
@@ -62,17 +62,21 @@ class ObservedTeacher:
         self._records: list[LayerStatistics] = []
         self._device = teacher.device
         self._module = copy.deepcopy(teacher.module).to(memory_format=torch.channels_last)
-        for parent in list(self._module.modules()):
-            for name, child in list(parent.named_children()):
-                if isinstance(child, nn.BatchNorm2d) and child.running_mean is None:
-                    continue  # nothing to compare its input with
-                if type(child) is nn.BatchNorm2d:
-                    setattr(parent, name, _ObservedBatchNorm(child, self._records))
-                elif isinstance(child, nn.BatchNorm2d):
-                    # A subclass may do more than normalise (timm fuses the activation), so it runs as it is.
-                    child.register_forward_pre_hook(self._observe)
-                elif type(child) in (nn.Conv2d, nn.Linear):
-                    child.to(self.dtype)  # autocast would do it again at every step
+        observed: dict[nn.Module, _ObservedBatchNorm] = {}
+        for module in self._module.modules():
+            if isinstance(module, nn.BatchNorm2d) and module.running_mean is None:
+                continue  # nothing to compare its input with
+            if type(module) is nn.BatchNorm2d:
+                observed[module] = _ObservedBatchNorm(module, self._records)
+            elif isinstance(module, nn.BatchNorm2d):
+                # A subclass may do more than normalise (timm fuses the activation), so it runs as it is.
+                module.register_forward_pre_hook(self._observe)
+            elif type(module) in (nn.Conv2d, nn.Linear):
+                module.to(self.dtype)  # autocast would do it again at every step
+        # Every place of a layer that has several.
+        for name, module in list(self._module.named_modules(remove_duplicate=False)):
+            if module in observed:
+                self._module.set_submodule(name, observed[module])
 
     def __call__(
         self, x: Float[Tensor, "batch channels height width"]
@@ -130,7 +134,7 @@ class _AffineWithStatistics(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = x.contiguous(memory_format=torch.channels_last)
-        mean, var = _channel_statistics(x, scale.dtype)
+        mean, var = channel_statistics(x, scale.dtype)
         ctx.save_for_backward(x, scale, mean)
         return _affine(x, scale, shift), mean, var
 
@@ -149,7 +153,7 @@ class _AffineWithStatistics(torch.autograd.Function):
         return gradient, None, None
 
 
-def _channel_statistics(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def channel_statistics(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Mean and biased variance per channel, summed in `dtype`."""
     if x.device.type != "cpu":
         var, mean = torch.var_mean(x.to(dtype), dim=(0, 2, 3), correction=0)

@@ -246,7 +246,7 @@ def _train_epoch(
 
 def _labelled(batches: Batches, order: torch.Generator, dtype: torch.dtype, device: torch.device) -> Iterator[Batch]:
     """The batches of an epoch, which the teacher labels in the arithmetic of the network that learns."""
-    epoch = iter(batches.epoch(order))
+    epoch = batches.epoch(order)
     while True:
         # Not around the whole loop: what happens between two batches has an arithmetic of its own.
         with mixed_precision(dtype, device):

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -41,6 +42,14 @@ class PrefectServer:
     api: str
     environment: dict[str, str]
     process: subprocess.Popen[bytes]
+
+    def ask(self, path: str, question: dict[str, Any]) -> Any:
+        """What the API answers to a posted question."""
+        request = urllib.request.Request(
+            f"{self.api}/{path}", json.dumps(question).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request) as response:
+            return json.load(response)
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,7 @@ def make_records(classes=2, **parts):
 EVERYTHING = {
     "synthesis_history": [{"round": 0, "shard": 0, "step": step, "total": 1.0} for step in (0, 1)],
     "learning_history": [{"step": 0, "total": 1.0}],
+    "batch_norm_distances": {"bn1": 0.125, "layer1.0.bn1": 0.5},
     "search_training": [{"epoch": 0, "loss": 1.0}],
     "search_candidates": [{"architecture": "|conv~0|", "macs": 3, "score": 0.5, "generation": 0}],
     "anytime": [{"generation": 0, "true_accuracy": 93.1}, {"generation": 1, "true_accuracy": 94.0}],
@@ -135,7 +136,7 @@ def test_the_page_opens_with_the_answer(full):
 
 
 def test_every_part_has_its_pictures(full):
-    assert full.tags.count("img") == 3 + 2 + 3 + 1 + 2
+    assert full.tags.count("img") == 3 + 3 + 3 + 1 + 2
 
 
 def test_without_real_data_there_is_no_top1(bare):
@@ -174,6 +175,13 @@ def test_quality_of_images_and_labels_is_shown(bare):
         "labels of round 1 entropy 1.3 nats, largest probability 40.0%, top-1 drift 2.0%, top-5 overlap 80.0%" in words
     )
     assert "classes that the labels join class 0 → class 1 (15.0%)" in words
+
+
+def test_the_distance_of_every_batch_norm_layer_is_shown_and_can_be_read_as_numbers(full):
+    assert "Where do the images differ from what the teacher learned from?" in full.words()
+    pictures = [picture for section in report_sections(make_records(**EVERYTHING)) for picture in section.pictures]
+    (distances,) = [picture for picture in pictures if picture.name == "batch-norm-distances"]
+    assert distances.rows == [{"layer": "bn1", "distance": 0.125}, {"layer": "layer1.0.bn1", "distance": 0.5}]
 
 
 def test_nothing_given_becomes_markup():

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from nas_core.compilation import check_compiler
+from nas_core import compilation
+from nas_core.compilation import check_compiler, compiled
 from nas_core.errors import InputError
 from nas_core.ops.initialisation import initialise
 from nas_core.seeding import generator
@@ -62,6 +63,22 @@ def test_without_a_compiler_it_is_refused_before_any_work(monkeypatch, engine):
         build_engine(small_teacher(), SynthesisConfig(canvas=(10, 10), engine=engine)).check()
 
 
-def test_a_compiler_is_found_where_there_is_one(monkeypatch):
+def test_the_compiler_is_the_one_that_torch_runs(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == "clang++" else None)
+    monkeypatch.setenv("CXX", "clang++ -stdlib=libc++")
     check_compiler(torch.device("cpu"), "synthesis.engine.compile")
+    monkeypatch.setenv("CXX", "g++")
+    with pytest.raises(InputError, match=r"lacks a C\+\+ compiler \('g\+\+'\)"):
+        check_compiler(torch.device("cpu"), "synthesis.engine.compile")
+
+
+def test_cuda_is_compiled_by_triton_into_graphs(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(torch, "compile", lambda function, **options: asked.update(options) or function)
+    compiled(two_judgements, torch.device("cuda"))
+    assert asked == {"dynamic": False, "mode": "reduce-overhead"}
+    compiled(two_judgements, torch.device("cpu"))
+    assert asked == {"dynamic": False, "mode": None}
+    monkeypatch.setattr(compilation, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match="this machine lacks Triton"):
+        check_compiler(torch.device("cuda"), "synthesis.engine.compile")

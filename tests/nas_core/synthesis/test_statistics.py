@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from nas_core import precision as precisions
 from nas_core.synthesis.losses import statistics_distance
-from nas_core.synthesis.statistics import ObservedTeacher, _AffineWithStatistics, _channel_statistics
+from nas_core.synthesis.statistics import ObservedTeacher, _AffineWithStatistics, channel_statistics
 from nas_core.teachers.networks import resnet20
 from nas_core.teachers.teacher import Teacher
 
@@ -35,6 +35,13 @@ class ReusedBatchNorm(nn.Module):
         return self.head(self.norm(self.second(x)).mean((2, 3)))
 
 
+def reused_in_sequence() -> nn.Module:
+    """One BatchNorm layer in two places of a sequence."""
+    norm = nn.BatchNorm2d(5)
+    layers = [nn.Conv2d(3, 5, 3), norm, nn.ReLU(), nn.Conv2d(5, 5, 3), norm]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))
+
+
 class ActivatedBatchNorm(nn.BatchNorm2d):
     """A subclass that does more than normalise, as timm has them."""
 
@@ -43,9 +50,10 @@ class ActivatedBatchNorm(nn.BatchNorm2d):
 
 
 def subclassed() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 5, 3), ActivatedBatchNorm(5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4)
-    )
+    """A layer of a subclass, in two places."""
+    norm = ActivatedBatchNorm(5)
+    layers = [nn.Conv2d(3, 5, 3), norm, nn.Conv2d(5, 5, 3), nn.Sequential(norm)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))
 
 
 NETWORKS = {
@@ -53,6 +61,7 @@ NETWORKS = {
     "mobilenet": lambda: torchvision.models.mobilenet_v2(num_classes=4, width_mult=0.25),
     "densenet": lambda: torchvision.models.DenseNet(4, (2, 2), 8, num_classes=4),
     "reused": ReusedBatchNorm,
+    "reused in sequence": reused_in_sequence,
     "subclassed": subclassed,
 }
 
@@ -130,7 +139,7 @@ def test_losses_and_pixel_gradients_equal_the_plain_float64_implementation(
 def test_statistics_survive_a_mean_far_larger_than_the_deviation(mean: float, deviation: float, layout):
     """E[x^2] - E[x]^2 in float32 would leave nothing of the variance of the last two."""
     x = (noise(16, 5, 40, 40) * deviation + mean).to(memory_format=layout)
-    batch_mean, batch_var = _channel_statistics(x, torch.float32)
+    batch_mean, batch_var = channel_statistics(x, torch.float32)
     exact = x.double()
     torch.testing.assert_close(batch_mean.double(), exact.mean((0, 2, 3)), rtol=1e-5, atol=1e-2 * deviation)
     torch.testing.assert_close(batch_var.double(), exact.var((0, 2, 3), correction=0), rtol=1e-4, atol=0)
@@ -138,7 +147,7 @@ def test_statistics_survive_a_mean_far_larger_than_the_deviation(mean: float, de
 
 def test_statistics_of_bfloat16_values_are_summed_in_float32():
     x = (noise(16, 5, 40, 40) + 8).bfloat16().to(memory_format=torch.channels_last)
-    batch_mean, batch_var = _channel_statistics(x, torch.float32)
+    batch_mean, batch_var = channel_statistics(x, torch.float32)
     exact = x.double()
     torch.testing.assert_close(batch_mean.double(), exact.mean((0, 2, 3)), rtol=1e-5, atol=0)
     torch.testing.assert_close(batch_var.double(), exact.var((0, 2, 3), correction=0), rtol=1e-4, atol=0)
@@ -163,8 +172,9 @@ def test_other_parts_of_the_graph_keep_their_values():
     assert torch.equal(x, before)
 
 
-def test_a_layer_used_twice_reports_twice():
-    _, statistics = ObservedTeacher(lively_teacher("reused"))(torch.randn(2, 3, 8, 8))
+@pytest.mark.parametrize("name", ["reused", "reused in sequence", "subclassed"])
+def test_a_layer_used_twice_reports_twice(name: str):
+    _, statistics = ObservedTeacher(lively_teacher(name))(noise(2, 3, 8, 8))
     assert len(statistics) == 2
     assert not torch.equal(statistics[0].batch_mean, statistics[1].batch_mean)
 

@@ -9,6 +9,7 @@ over fresh windows), and last the classes that the labels join most. No real ima
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the rows")
     arguments = parser.parse_args()
     config = read_config(arguments.config, arguments.settings)
+    if config.synthesis.engine.name != "pixels":
+        sys.exit(f"{arguments.config} has the engine {config.synthesis.engine.name}; --set synthesis.engine to pixels")
     teacher = teachers.build(config.teacher)
     rows: list[dict[str, Any]] = []
     print("| " + " | ".join(COLUMNS.values()) + " |")

@@ -55,7 +55,7 @@ SEEN_OFTEN = 50  # epochs from which on images are mixed (docs/retraining.md)
 CANVAS = (36, 36)
 MOST_IMAGES = 51_200  # of an engine that could draw for ever
 JUDGED = 2048  # images that the data-free measures look at
-PAPER_LABELS = LabelCalibration(temperature=1.0, windows=1, start="noise")
+PAPER_LABELS = LabelCalibration.model_validate("paper")
 # Of the prototype that the project started from; the same for all rows, so that rows differ in one thing each.
 LOSSES = LossWeights(batch_norm=1.0, total_variation=1e-3)
 # What tells rows of one data set and seed apart.

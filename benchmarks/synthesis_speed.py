@@ -1,6 +1,6 @@
 """How fast a step of pixel synthesis is, between the least it can cost and the textbook way.
 
-python -m benchmarks.synthesis_speed --networks resnet20 resnet50 --shards
+python -m benchmarks.synthesis_speed --shards --json speed.json
 
 Per network, in images times steps per second, the median over short interleaved rounds in one process; ratios are taken
 within a round:
@@ -301,7 +301,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
 def main() -> None:
     """Measure what the command line asks for, print a Markdown table, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", choices=list(CASES), default=["resnet20"])
+    parser.add_argument("--networks", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--teacher-weights", type=Path, help="safetensors file of the ResNet-20; none: random weights")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument("--threads", type=int, help="threads of torch; none: one per core")
@@ -340,7 +340,8 @@ def main() -> None:
         best = ", ".join(f"{variant} {row['best_round'][variant]:.4g}" for variant in variants)
         print(f"fastest round: {best}", flush=True)
     if arguments.shards:
-        report["shards"] = measure_shards(CASES["resnet20"], steps=40, rounds=2)
+        case = replace(CASES["resnet20"], weights=arguments.teacher_weights, precision=arguments.precision)
+        report["shards"] = measure_shards(case, steps=40, rounds=2)
         print("\n" + "\n".join(f"{name}: {speed:.4g}" for name, speed in report["shards"].items()))
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from nas_core.config import RunConfig
 from nas_core.settings.synthesis import LabelCalibration
+from nas_core.synthesis.config import SynthesisConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -20,10 +22,22 @@ def test_a_config_is_valid_and_starts_with_its_command(path: Path):
 
 
 def test_the_papers_preset_has_the_papers_numbers():
-    """1,000 images a round, 10 rounds, 5,000 steps each, and labels of one window at temperature 1."""
+    """1,000 images a round, 10 rounds, 5,000 steps each, labels of one window at temperature 1, and its weights."""
     synthesis = RunConfig.model_validate(yaml.safe_load((CONFIGS / "paper-imagenet.yaml").read_text())).synthesis
     assert synthesis.shards * synthesis.batch_size == 1000
     assert synthesis.images == 10_000
     assert [(stage.divisor, stage.iterations) for stage in synthesis.engine.stages] == [(2, 2000), (1, 3000)]
     assert synthesis.labels == LabelCalibration(temperature=1, windows=1, start="noise")
-    assert synthesis.engine.losses.total_variation == pytest.approx(1e-4 * 50**0.5, rel=1e-3)
+    assert synthesis.canvas == (256, 256)
+    engine = synthesis.engine
+    assert (engine.learning_rate, engine.warmup, engine.betas, engine.min_scale) == (0.25, 100, (0.5, 0.9), 1)
+    losses = engine.losses
+    assert losses.total_variation == pytest.approx(1e-4 * 50**0.5, rel=1e-3)
+    assert (losses.classification, losses.batch_norm, losses.first_batch_norm, losses.l2) == (1, 0.01, 10, 1e-5)
+    assert losses.total_variation_l1 == losses.relative_batch_norm == 0
+
+
+def test_the_papers_labels_are_a_preset_by_name():
+    assert SynthesisConfig(labels="paper").labels == LabelCalibration(temperature=1, windows=1, start="noise")
+    with pytest.raises(ValidationError, match="'papre' is no preset; give 'paper', or the fields"):
+        SynthesisConfig(labels="papre")

@@ -1,7 +1,7 @@
 """The settings of synthesis: losses, labels, and the engines that make the images."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -62,8 +62,8 @@ class LossWeights(Spec):
 class LabelCalibration(Spec):
     """How a round's images make the targets of the next: recursive label calibration.
 
-    The paper's: temperature 1, windows 1, start noise. At temperature 1 the labels of well-fitted images are almost
-    one-hot (docs/results/label-calibration.md).
+    The preset "paper" stands for the paper's: temperature 1, windows 1, start noise. At temperature 1 the labels of
+    well-fitted images are almost one-hot (docs/results/label-calibration.md).
     """
 
     temperature: float = Field(
@@ -82,9 +82,18 @@ class LabelCalibration(Spec):
         default="noise", description="what a round after the first starts from: new noise, or its previous canvases"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        if given == "paper":
+            return {"temperature": 1.0, "windows": 1, "start": "noise"}
+        if isinstance(given, str):
+            raise ValueError(f"'{given}' is no preset; give 'paper', or the fields")
+        return given
+
 
 class PixelStage(Spec):
-    """A stretch of optimisation at one resolution, with an optimiser and a schedule of its own."""
+    """A stretch of optimisation at one resolution; optimiser and schedule start afresh with it, as in the paper."""
 
     divisor: int = Field(
         default=1, ge=1, description="the teacher sees the canvas averaged over squares of this many pixels a side"

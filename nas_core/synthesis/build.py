@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from nas_core.errors import InputError
-from nas_core.settings.synthesis import engines
+from nas_core.settings.synthesis import GeneratorSpec, engines
 from nas_core.synthesis import generator as generator
 from nas_core.synthesis import imported as imported
 from nas_core.synthesis import pixels as pixels
@@ -37,12 +37,16 @@ def check_synthesis(teacher: Teacher, config: SynthesisConfig) -> None:
     chosen_classes(config.classes, teacher.class_names)
     engine = build_engine(teacher, config)
     engine.check()
-    wanted = [name for name in ("batch_norm", "relative_batch_norm") if getattr(engine.objective.losses, name) > 0]
+    weights = {"synthesis.engine.losses": engine.objective.losses}
+    if isinstance(config.engine, GeneratorSpec) and config.engine.refinement is not None:
+        weights["synthesis.engine.refinement.losses"] = config.engine.refinement.losses
+    names = ("batch_norm", "relative_batch_norm")
+    wanted = [f"{section}.{name}" for section, losses in weights.items() for name in names if getattr(losses, name) > 0]
     if wanted and not teacher.batch_norms:
         raise InputError(
             "synthesis matches the running statistics of BatchNorm layers, of which the teacher has none (its norm "
-            f"layers: {_norm_layers(teacher)}): use another teacher, or set synthesis.engine.losses.{wanted[0]} to 0 "
-            "for images from the class loss and priors alone"
+            f"layers: {_norm_layers(teacher)}): use another teacher, or set {wanted[0]} to 0 for "
+            "images from the class loss and priors alone"
         )
 
 

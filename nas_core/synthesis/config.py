@@ -31,7 +31,9 @@ class SynthesisConfig(Spec):
     classes: Annotated[tuple[int | str, ...], Field(min_length=1)] | None = Field(
         default=None, description="indices or names of the classes to make images of; none: all of the teacher's"
     )
-    labels: LabelCalibration = Field(default_factory=LabelCalibration, description="targets of the later rounds")
+    labels: LabelCalibration = Field(
+        default_factory=LabelCalibration, description="targets of the later rounds; `paper`: as published"
+    )
     engine: EngineSpec = Field(default_factory=PixelSpec, description="what makes the images, by name")
 
     @model_validator(mode="after")

@@ -154,8 +154,8 @@ class PixelSynthesis(SynthesisEngine):
         size = [side // divisor for side in window]
         try:
             self.teacher.logits(torch.zeros(2, self.teacher.input_shape[0], *size, device=self.teacher.device))
-        except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
             raise InputError(
                 f"synthesis.engine.stages has divisor {divisor}, but the teacher cannot take images of "
                 f"{size[0]}x{size[1]} ({reason}): leave out that stage"

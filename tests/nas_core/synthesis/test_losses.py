@@ -55,6 +55,16 @@ def test_the_relative_distance_of_empty_statistics_is_one_for_every_teacher(scal
     assert terms["total"].item() == pytest.approx(2)
 
 
+def test_the_first_layers_distance_is_multiplied_and_no_others():
+    """Black is 5 + 10 from the first, which makes (-3 / sqrt 6, -4 / sqrt 8) of it; the second remembers 0 and 1."""
+    first, second = two_channel_teacher([3.0, 4.0], [6.0, 8.0]).module[0], nn.BatchNorm2d(2)
+    module = nn.Sequential(first, second, nn.Flatten(), nn.Linear(2 * 4 * 4, 2))
+    teacher = Teacher(module, (2, 4, 4), (0.5, 0.5), (0.25, 0.25), ("a", "b"))
+    judge = Objective(teacher, LossWeights(first_batch_norm=3), precision="float32")
+    terms, _ = judge(torch.zeros(3, 2, 4, 4), torch.full((3, 2), 0.5), 1.0)
+    assert terms["batch_norm"].item() == pytest.approx(3 * 15 + math.sqrt(9 / 6 + 16 / 8) + math.sqrt(2), rel=1e-5)
+
+
 def test_total_variation_of_a_flat_image_is_zero():
     assert total_variation_l2(torch.full((2, 3, 4, 5), 0.7)) == 0
 

@@ -159,6 +159,9 @@ def test_a_teacher_without_statistics_is_refused_unless_matching_is_off(layers: 
         check_synthesis(bare, SynthesisConfig())
     with pytest.raises(InputError, match=r"set synthesis\.engine\.losses\.relative_batch_norm to 0"):
         check_synthesis(bare, SynthesisConfig(engine=GeneratorSpec()))
+    refined = GeneratorSpec(losses=LossWeights(batch_norm=0), refinement=PixelSpec())
+    with pytest.raises(InputError, match=r"set synthesis\.engine\.refinement\.losses\.batch_norm to 0"):
+        check_synthesis(bare, SynthesisConfig(engine=refined))
     prior_only = LossWeights(batch_norm=0)
     check_synthesis(bare, SynthesisConfig(engine=PixelSpec(losses=prior_only)))
     images = engine(teacher=bare, losses=prior_only, stages=(PixelStage(iterations=6),)).make(
@@ -182,19 +185,45 @@ def test_stages_count_their_steps_and_restart_the_schedule(monkeypatch):
     assert [record["step"] for record in images.history] == list(range(7))
 
 
-def test_a_coarse_stage_shows_the_teacher_the_averaged_canvas(monkeypatch):
-    """A canvas of 6x8 and an input of 6x6 are 3x4 and 3x3 at divisor 2; the last stage sees the input's size."""
-    seen: list[tuple[int, ...]] = []
+def test_every_stage_has_an_optimiser_of_its_own():
+    """Adam counts its steps, and starts again with the second stage."""
+    counts: list[float] = []
+
+    def save(state: dict) -> None:
+        counts.append(float(state["optimiser"]["state"][0]["step"]))
+
+    stages = (PixelStage(divisor=2, iterations=4), PixelStage(iterations=3))
+    engine(stages=stages, warmup=2).make(TARGETS, generator(0, "test"), checkpoint=Checkpoint(save=save, seconds=0.0))
+    assert counts == [1, 2, 3, 4, 1, 2]
+
+
+@pytest.fixture
+def views(monkeypatch) -> list[tuple[Tensor, Tensor]]:
+    """What the optimiser showed the teacher, and the teacher's logits."""
+    seen: list[tuple[Tensor, Tensor]] = []
 
     class Watched(objective.ObservedTeacher):
         def __call__(self, x: Tensor):
-            seen.append(tuple(x.shape[2:]))
-            return super().__call__(x)
+            logits, statistics = super().__call__(x)
+            seen.append((x.detach().clone(), logits.detach().clone()))
+            return logits, statistics
 
     monkeypatch.setattr(objective, "ObservedTeacher", Watched)
+    return seen
+
+
+def test_a_coarse_stage_shows_the_teacher_the_averaged_canvas(views: list[tuple[Tensor, Tensor]]):
+    """A canvas of 6x8 and an input of 6x6 are 3x4 and 3x3 at divisor 2; the last stage sees the input's size."""
     stages = (PixelStage(divisor=2, iterations=2), PixelStage(iterations=1))
     engine(stages=stages, warmup=0).make(TARGETS, generator(0, "test"))
-    assert seen == [(3, 3), (3, 3), (6, 6)]
+    assert [tuple(view.shape[2:]) for view, _ in views] == [(3, 3), (3, 3), (6, 6)]
+
+
+def test_pixels_stay_in_the_range_of_images_after_every_step(views: list[tuple[Tensor, Tensor]]):
+    """Black is -2 and white 2 in this teacher's units; a step of 5 would leave that range."""
+    engine(learning_rate=5.0, warmup=0).make(TARGETS, generator(0, "test"))
+    after_a_step = torch.cat([view for view, _ in views[1:]])
+    assert (after_a_step.min(), after_a_step.max()) == (-2, 2)
 
 
 @pytest.mark.parametrize(("canvas", "divisor"), [((6, 9), 2), ((8, 8), 4)])
@@ -222,9 +251,10 @@ def test_warmup_must_end_within_every_stage():
         PixelSpec(stages=(PixelStage(iterations=30), PixelStage(iterations=100)), warmup=40)
 
 
-def test_scale_jitter_shows_windows_of_the_inputs_size():
+def test_scale_jitter_shows_windows_of_the_inputs_size(views: list[tuple[Tensor, Tensor]]):
     images = engine(min_scale=0.3).make(TARGETS, generator(0, "test"))
     assert torch.equal(images.soft_labels.argmax(1), TARGETS.argmax(1))
+    assert {tuple(view.shape[2:]) for view, _ in views} == {(6, 6)}
 
 
 def test_a_warm_start_begins_at_the_given_canvases():
@@ -234,14 +264,26 @@ def test_a_warm_start_begins_at_the_given_canvases():
     assert torch.equal(images.canvases, start)
 
 
-def test_labels_of_one_window_are_the_last_predictions_and_of_many_their_mean():
-    """Windows of a canvas as large as the input are all the same, up to the flip, which this teacher cannot see."""
-    settings = {"canvas_size": (6, 6), "learning_rate": 1e-9}
-    one = engine(labels=LabelCalibration(temperature=2, windows=1), **settings).make(TARGETS, generator(0, "test"))
-    many = engine(labels=LabelCalibration(temperature=2, windows=5), **settings).make(TARGETS, generator(0, "test"))
-    torch.testing.assert_close(one.soft_labels, many.soft_labels, rtol=0.02, atol=1e-3)
-    wide = engine(labels=LabelCalibration(temperature=2, windows=5)).make(TARGETS, generator(0, "test"))
-    torch.testing.assert_close(wide.soft_labels.sum(1), torch.ones(4))
+def test_labels_of_one_window_are_the_last_predictions(views: list[tuple[Tensor, Tensor]]):
+    images = engine(labels=LabelCalibration(temperature=2, windows=1)).make(TARGETS, generator(0, "test"))
+    torch.testing.assert_close(images.soft_labels, (views[-1][1] / 2).softmax(1))
+
+
+def test_labels_of_several_windows_are_the_mean_over_new_ones(monkeypatch):
+    """Seven windows of the finished canvas, which is two pixels wider than the input."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    ask = Teacher.logits
+
+    def watched(teacher: Teacher, images: Tensor) -> Tensor:
+        seen.append((images, ask(teacher, images)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(Teacher, "logits", watched)
+    images = engine(labels=LabelCalibration(temperature=2, windows=7)).make(TARGETS, generator(0, "test"))
+    expected = torch.stack([(logits / 2).softmax(1) for _, logits in seen]).mean(0)
+    assert len(seen) == 7
+    assert len({view.numpy().tobytes() for view, _ in seen}) > 1
+    torch.testing.assert_close(images.soft_labels, expected)
 
 
 def test_tempered_targets_are_met_at_their_temperature():

@@ -5,8 +5,9 @@
 
 Rows are kinds of data x methods x seeds. Every row is a task of a Prefect flow and a JSON file of its own in --out, and
 a search in progress a checkpoint beside it: run again to go on. A method is a file of settings in
-benchmarks/nasbench201_rows. True accuracies judge a finished search and its ranking; nothing else reads them. Real
-images are in the rows "real" and "real-labels" only, which are there for comparison.
+benchmarks/nasbench201_rows. True accuracies judge a finished search and its ranking; nothing else reads them. Rankings
+are judged on 300 architectures of which none was among the 300 that settings were chosen by. Real images are in the
+rows "real" and "real-labels" only, which are there for comparison.
 
     synthetic    the images of a dfnas run (--synthetic, its directory), labelled by the teacher
     one-hot      those of another run, of the pixel engine without regional update and without soft labels (--one-hot)
@@ -14,11 +15,11 @@ images are in the rows "real" and "real-labels" only, which are there for compar
     real         real training images, labelled by the teacher
     real-labels  the same, with their true labels
 
-Noise and real images are extended by reflection to the size of the synthetic canvases, so that all have random windows.
+Images no larger than the teacher's input are extended by reflection to the size of the synthetic canvases, so that all
+have random windows.
 """
 
 import argparse
-import functools
 import json
 import math
 import os
@@ -59,7 +60,9 @@ from nas_core.synthesis.labels import one_hot
 from nas_core.teachers import Teacher
 from nas_core.training.batches import Batch, SyntheticBatches
 from storage.checkpoints import load_checkpoint, save_checkpoint
-from storage.dataset import SyntheticImages
+from storage.dataset import SyntheticImages, SyntheticStore
+from storage.files import read_json, write_json
+from storage.layout import RunLayout
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
@@ -68,9 +71,11 @@ Canvases = UInt8[Tensor, "images channels height width"]
 
 ROWS = Path(__file__).with_name("nasbench201_rows")
 KINDS = ("synthetic", "one-hot", "noise", "real", "real-labels")
-METHODS = tuple(sorted(path.stem for path in ROWS.glob("*.yaml")))
+# Cheap ones first, then those whose rows matter most.
+FIRST = ("training-free", "naswot", "macs", "parameters", "spos", "darts", "sdarts-rs")
+METHODS = (*FIRST, *sorted(path.stem for path in ROWS.glob("*.yaml") if path.stem not in FIRST))
 BEST = 94.37  # of the whole space
-RANKED = 300  # architectures of the ranking, drawn once
+RANKED = 300  # architectures of the ranking, drawn once; as many others are those that settings were chosen by
 RECALIBRATION = 4  # batches that give a supernet's path its BatchNorm statistics
 BATCH = 128
 TEMPERATURE = 4.0
@@ -85,11 +90,27 @@ class Settings:
     table: Path
     column: str
     out: Path
-    synthetic: Path | None
-    one_hot: Path | None
+    synthetic: tuple[Path, ...]
+    one_hot: tuple[Path, ...]
     count: int
     validation: int
     device: str
+
+    def directory(self, kind: str, seed: int) -> Path | None:
+        """The run whose images a row of this kind and seed takes; None if it takes no run's."""
+        runs = {"synthetic": self.synthetic, "one-hot": self.one_hot}.get(kind)
+        return runs[seed % len(runs)] if runs else None
+
+    def row(self, kind: str, method: str, seed: int) -> Path:
+        """Where a row is kept."""
+        return self.out / f"{kind}-{method}-seed{seed}.json"
+
+    def key(self, kind: str, method: str, seed: int) -> str:
+        """What a row depends on, beside the code."""
+        directory = self.directory(kind, seed)
+        data = None if directory is None else SyntheticStore.open(RunLayout(directory).dataset).provenance["digest"]
+        config = yaml.safe_load((ROWS / f"{method}.yaml").read_text())
+        return json.dumps([config, kind, seed, self.count, self.validation, self.column, RANKED, data])
 
 
 class TrueLabels(SyntheticBatches):
@@ -138,15 +159,29 @@ def main() -> None:
         (kind, method, seed) for seed in arguments.seeds for method in arguments.methods for kind in arguments.kinds
     ]
     for kind, needed in (("synthetic", settings.synthetic), ("one-hot", settings.one_hot)):
-        if kind in arguments.kinds and needed is None:
+        if kind in arguments.kinds and not needed:
             sys.exit(f"rows of kind {kind} need --{kind}: the directory of a dfnas run")
     settings.out.mkdir(parents=True, exist_ok=True)
-    nasbench201(settings, wanted)
-    done = [json.loads(path.read_text()) for path in sorted(settings.out.glob("*-seed*.json"))]
+    missing = [row for row in wanted if not is_done(settings, *row)]
+    failed = nasbench201(settings, missing)
+    done = [read_json(path) for path in sorted(settings.out.glob("*-seed*.json"))]
     text = table(done)
     (settings.out / "table.md").write_text(text + "\n")
-    plot(done, settings.out / "ranking.png")
+    plot_rankings(done, settings.out / "ranking.png")
+    plot_courses(done, settings.out / "anytime.png")
     print(text)
+    if failed:
+        sys.exit(f"{len(failed)} rows failed ({', '.join(failed)}); run again to try them once more")
+
+
+def is_done(settings: Settings, kind: str, method: str, seed: int) -> bool:
+    """Whether a row is there; ends the program if it was made with other settings or images."""
+    file = settings.row(kind, method, seed)
+    if not file.exists():
+        return False
+    if read_json(file).get("key") != settings.key(kind, method, seed):
+        sys.exit(f"{file} was made with other settings or images; move it away, or give another --out")
+    return True
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -157,27 +192,30 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--table", type=Path, required=True, help="CSV of NAS-Bench-201: arch and true accuracies")
     parser.add_argument("--column", default="cifar10_test_acc_200ep", help="the accuracies' column")
     parser.add_argument("--out", type=Path, required=True, help="folder of the rows; continued if it exists")
-    parser.add_argument("--synthetic", type=Path, help="run directory with the synthetic images")
-    parser.add_argument("--one-hot", type=Path, help="run directory with one-hot images of the pixel engine")
+    for kind, images in (("synthetic", "the synthetic images"), ("one-hot", "one-hot images of the pixel engine")):
+        parser.add_argument(
+            f"--{kind}",
+            type=Path,
+            nargs="+",
+            default=(),
+            help=f"directory of a dfnas run with {images}; several: of seed 0, 1, ...",
+        )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["synthetic", "noise", "real"])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--count", type=int, default=8192, help="images of every kind that a search learns from")
-    parser.add_argument("--validation", type=int, default=1024, help="images of every kind that it rates on")
+    parser.add_argument("--count", type=int, default=4096, help="images of every kind that a search learns from")
+    parser.add_argument("--validation", type=int, default=512, help="images of every kind that it rates on")
     add_device(parser)
     return parser.parse_args()
 
 
 @flow(name="nasbench201", task_runner=ThreadPoolTaskRunner(max_workers=1))  # type: ignore[arg-type]
-def nasbench201(settings: Settings, wanted: Sequence[tuple[str, str, int]]) -> None:
-    """All rows that are not there yet, one after the other; a failed row does not stop the others."""
-    states = [
-        row.submit(settings, kind, method, seed)
-        for kind, method, seed in wanted
-        if not row_file(settings, kind, method, seed).exists()
-    ]
-    for future in states:
-        future.result()
+def nasbench201(settings: Settings, wanted: Sequence[tuple[str, str, int]]) -> list[str]:
+    """The rows, one after the other; the names of those that failed, which do not stop the others."""
+    futures = {settings.row(*names).stem: row.submit(settings, *names) for names in wanted}
+    for future in futures.values():
+        future.wait()
+    return [name for name, future in futures.items() if not future.state.is_completed()]
 
 
 @task(task_run_name="{method} on {kind}, seed {seed}")
@@ -191,12 +229,10 @@ def row(settings: Settings, kind: str, method: str, seed: int) -> None:
     spec = strategies.spec(config["strategy"]["name"]).model_validate(config["strategy"])
     strategy = strategies.build(spec)
     work = make_task(settings, kind, seed, space)
-    state_file = row_file(settings, kind, method, seed).with_suffix(".ckpt")
-    key = json.dumps([config, kind, seed, settings.count, settings.validation])
-    started = time.monotonic()
-    checkpoint = Checkpoint(load_checkpoint(state_file, key), functools.partial(save_checkpoint, state_file, key))
-    outcome = strategy.search(work, checkpoint, lambda *_: None)
-    searched = time.monotonic() - started
+    file, key = settings.row(kind, method, seed), settings.key(kind, method, seed)
+    course = Course(file.with_suffix(".ckpt"), key)
+    outcome = strategy.search(work, course.checkpoint(), lambda *_: None)
+    seconds = course.seconds()
     judged = [space.parse(text) for text in ranked_architectures(truth)]
     scores = ranking(strategy, work, [space.choices(architecture) for architecture in judged])
     accuracies = [truth.of(architecture) for architecture in judged]
@@ -205,30 +241,58 @@ def row(settings: Settings, kind: str, method: str, seed: int) -> None:
         "kind": kind,
         "method": method,
         "seed": seed,
+        "key": key,
         "images": settings.count,
         "architecture": str(outcome.architecture),
         "accuracy": found,
         "regret": round(BEST - found, 2),
-        "seconds": round(searched, 1),
-        "ranking_seconds": round(time.monotonic() - started - searched, 1),
+        "seconds": round(seconds, 1),
+        "ranking_seconds": round(course.seconds() - seconds, 1),
         "curve": [truth.of(space.parse(record["architecture"])) for record in outcome.search],
+        "curve_seconds": course.ends(len(outcome.search)),
         "macs_tau": rank_figures([space.macs(space.choices(a)) for a in judged], accuracies)["tau"],
         "environment": environment(work.device),
         "settings": config,
     }
     if scores is not None:
         figures |= rank_figures(scores, accuracies) | {"scores": scores, "accuracies": accuracies}
-    row_file(settings, kind, method, seed).write_text(json.dumps(figures, indent=1))
-    state_file.unlink(missing_ok=True)
+    write_json(file, figures)
+    course.file.unlink(missing_ok=True)
     print(json.dumps({name: figures.get(name) for name in SHOWN}), flush=True)
 
 
+class Course:
+    """A search's checkpoints with the time that it has taken, interruptions left out.
+
+    Args:
+        file: Where they are kept.
+        key: What the search depends on.
+    """
+
+    def __init__(self, file: Path, key: str) -> None:
+        self.file, self._key = file, key
+        self._kept = load_checkpoint(file, key) or {"search": None, "saved": []}
+        before = self._kept["saved"][-1] if self._kept["saved"] else 0.0
+        self._started = time.monotonic() - before
+
+    def seconds(self) -> float:
+        """Since the search began."""
+        return time.monotonic() - self._started
+
+    def checkpoint(self) -> Checkpoint:
+        """Where the search left off, and where it saves; strategies do so after every epoch or generation."""
+        return Checkpoint(self._kept["search"], self._save)
+
+    def ends(self, records: int) -> list[float]:
+        """When each of the last epochs or generations ended, in seconds, as many as there are records of them."""
+        return [round(seconds, 1) for seconds in self._kept["saved"][-records:]]
+
+    def _save(self, state: dict[str, Any]) -> None:
+        self._kept = {"search": state, "saved": [*self._kept["saved"], self.seconds()]}
+        save_checkpoint(self.file, self._key, self._kept)
+
+
 SHOWN = ("kind", "method", "seed", "accuracy", "tau", "rho", "tau_best_tenth", "best_of_top_10", "seconds")
-
-
-def row_file(settings: Settings, kind: str, method: str, seed: int) -> Path:
-    """Where a row is kept."""
-    return settings.out / f"{kind}-{method}-seed{seed}.json"
 
 
 def make_task(settings: Settings, kind: str, seed: int, space: SearchSpace) -> Watched:
@@ -267,17 +331,18 @@ def make_images(settings: Settings, kind: str, count: int, seed: int, teacher: T
         images, labels = read_images(settings.images, "train", count, draws)
         order = torch.randperm(len(images), generator=draws)
         return with_windows(images[order]), labels[order]
-    directory = settings.synthetic if kind == "synthetic" else settings.one_hot
+    directory = settings.directory(kind, seed)
     assert directory is not None
-    store = SyntheticImages(directory / "dataset.zarr")
+    store = SyntheticImages(RunLayout(directory).dataset)
     order = torch.randperm(len(store), generator=draws)[:count]
-    return store.canvases[order], store.targets[order].argmax(dim=1)
+    return with_windows(store.canvases[order]), store.targets[order].argmax(dim=1)
 
 
 def ranked_architectures(truth: AccuracyTable) -> list[str]:
-    """The architectures of the ranking: the same for every row."""
+    """The architectures of the ranking: the same for every row, none of those that settings were chosen by."""
     names = sorted(truth.accuracies)
-    return [names[i] for i in torch.randperm(len(names), generator=generator(0, "benchmark.ranked"))[:RANKED].tolist()]
+    order = torch.randperm(len(names), generator=generator(0, "benchmark.ranked"))
+    return [names[index] for index in order[RANKED : 2 * RANKED].tolist()]
 
 
 def ranking(strategy: Strategy, work: Watched, paths: Sequence[Choices]) -> list[float] | None:
@@ -306,7 +371,7 @@ def rank_figures(scores: Sequence[float], accuracies: Sequence[float]) -> dict[s
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a line per kind of data and method, mean and standard deviation over seeds."""
-    columns = ("method", "data", "found %", "regret", "tau", "rho", "tau of best tenth", "best of top 10 %", "s")
+    columns = ("method", "data", "images", "found %", "regret", "tau", "rho", "tau of best tenth", "best of ten %", "s")
     lines = [f"| {' | '.join((*columns, 'seeds'))} |", "|---" * (len(columns) + 1) + "|"]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for found in rows:
@@ -315,6 +380,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells = [
             method,
             kind,
+            f"{found[0]['images']:,}",
             spread(found, "accuracy", 2),
             spread(found, "regret", 2),
             *(spread(found, name, 3) for name in ("tau", "rho", "tau_best_tenth")),
@@ -335,7 +401,7 @@ def spread(rows: list[dict[str, Any]], name: str, digits: int) -> str:
     return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 and digits else text
 
 
-def plot(rows: list[dict[str, Any]], path: Path) -> None:
+def plot_rankings(rows: list[dict[str, Any]], path: Path) -> None:
     """True accuracy against the rank of the score, of every method and kind of data; seed 0."""
     shown = [found for found in rows if "scores" in found and found["seed"] == 0]
     methods, kinds = sorted({r["method"] for r in shown}), [k for k in KINDS if any(r["kind"] == k for r in shown)]
@@ -359,6 +425,33 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         axis.set_title(f"{found['method']}, {found['kind']}: tau {found['tau']:.2f}", fontsize=8)
         axis.set_ylim(50, 95)
     figure.supxlabel("rank by score", fontsize=9)
+    figure.supylabel("true accuracy, %", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_courses(rows: list[dict[str, Any]], path: Path) -> None:
+    """True accuracy of what a search would have returned, over its time; a panel per method, seed 0."""
+    shown = [found for found in rows if len(found["curve_seconds"]) > 1 and found["seed"] == 0]
+    methods = sorted({found["method"] for found in shown})
+    if not shown:
+        return
+    across = min(3, len(methods))
+    figure, axes = plt.subplots(
+        -(-len(methods) // across), across, figsize=(2.9 * across, 2.4 * -(-len(methods) // across)), squeeze=False
+    )
+    for axis in axes.flat[len(methods) :]:
+        axis.set_axis_off()
+    for method, axis in zip(methods, axes.flat, strict=False):
+        for found in shown:
+            if found["method"] == method:
+                colour = f"C{KINDS.index(found['kind'])}"
+                axis.plot(found["curve_seconds"], found["curve"], ".-", label=found["kind"], color=colour)
+        axis.set_title(method, fontsize=9)
+        axis.set_xlim(left=0)
+        axis.legend(fontsize=7)
+    figure.supxlabel("seconds of search", fontsize=9)
     figure.supylabel("true accuracy, %", fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=120)

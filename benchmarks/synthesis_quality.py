@@ -4,10 +4,11 @@
     python -m benchmarks.synthesis_quality ... --rows ours generator --minutes 10
 
 Every data set holds the same number of images, or takes the same wall time; a fresh ResNet-20 learns from the teacher
-on it for the same number of steps, and is then judged on real test images. All sets are augmented alike: images as
-large as the teacher's input are first extended by reflection, so that they have windows, too. Real images enter that
-last figure, and the row "real" (an upper bound), which is there for comparison only. Rows that the JSON file already
-has are not computed again, so an interrupted benchmark continues.
+on it for the same number of steps, and is then judged on real test images. Sets of the same size are augmented alike:
+images as large as the teacher's input are first extended by reflection, so that they have windows, too, and images that
+are seen fifty times or more are mixed. Real images enter that last figure, and the row "real" (an upper bound), which
+is there for comparison only. Rows that the JSON file already has are not computed again, so an interrupted benchmark
+continues.
 """
 
 import argparse
@@ -46,7 +47,7 @@ from nas_core.training.batches import SyntheticBatches
 from nas_core.training.retraining import augmentation, retrain
 from nas_core.training.styles import RetrainConfig
 from storage.dataset import SyntheticImages
-from storage.files import read_json, write_bytes
+from storage.files import read_json, write_bytes, write_json
 from storage.layout import RunLayout
 
 SHARD = {"pixels": 128, "generator": 256}
@@ -59,7 +60,16 @@ PAPER_LABELS = LabelCalibration.model_validate("paper")
 # Of the prototype that the project started from; the same for all rows, so that rows differ in one thing each.
 LOSSES = LossWeights(batch_norm=1.0, total_variation=1e-3)
 # What tells rows of one data set and seed apart.
-ASKED = ("count", "minutes", "generator_steps", "steps")
+ASKED = ("count", "minutes", "generator_steps", "iterations", "compile", "test_images", "steps")
+# Columns of the table that need no real image: name of the measure, factor, format.
+MEASURES = {
+    "agreement %": ("teacher_top1", 100, ".1f"),
+    "rarest class %": ("rarest_class", 100, ".0f"),
+    "entropy": ("entropy", 1, ".2f"),
+    "diversity": ("within_class_distance", 1, ".3f"),
+    "alike %": ("near_duplicates", 100, ".1f"),
+    "BN distance": ("batch_norm_distance", 1, ".3f"),
+}
 ROWS = {
     "noise": "Gaussian noise in normalised space",
     "textbook": "pixel inversion of one-hot targets, canvas as large as the input",
@@ -85,8 +95,8 @@ def main() -> None:
                 continue
             row = measure(name, seed, teacher, test, arguments)
             print(json.dumps(row), flush=True)
-            done.append(row)
-            arguments.json.write_text(json.dumps({"environment": environment(teacher.device), "rows": done}, indent=1))
+            done.append(row | {"environment": environment(teacher.device)})
+            write_json(arguments.json, {"rows": done})
     print(table(done))
 
 
@@ -112,7 +122,10 @@ def parse_arguments() -> argparse.Namespace:
     add_device(parser)
     parser.add_argument("--compile", action="store_true", help="synthesise by compiled code")
     parser.add_argument("--test-images", type=int, default=10_000, help="real images that judge the student")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.count % (2 * SHARD["pixels"]):
+        parser.error(f"--count is {arguments.count}; give a multiple of {2 * SHARD['pixels']}, so that sets are equal")
+    return arguments
 
 
 def measure(
@@ -143,7 +156,7 @@ def kept_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespa
     if name == "run":
         store = SyntheticImages(RunLayout(arguments.run).dataset)
         return store.canvases, store.targets, seconds_of_run(arguments.run)
-    made_by = (name, arguments.count, arguments.minutes, arguments.generator_steps, arguments.iterations, seed)
+    made_by = (name, *(getattr(arguments, field) for field in ASKED if field not in ("test_images", "steps")), seed)
     file = arguments.keep and arguments.keep / f"{'-'.join(map(str, made_by))}.safetensors"
     if file and file.exists():
         found = load_file(file)
@@ -313,7 +326,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table: mean over seeds, with the standard deviation where there are several."""
-    columns = ("data", "images", "synthesis s", "steps", "student top-1 %", "agreement %", "diversity", "BN distance")
+    columns = ("data", "images", "synthesis s", "steps", "student top-1 %", *MEASURES)
     lines = [f"| {' | '.join((*columns, 'seeds'))} |", "|---" * (len(columns) + 1) + "|"]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
@@ -326,9 +339,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{mean(row['synthesis_seconds'] for row in found):.0f}",
             str(steps),
             spread([100 * row["student_top1"] for row in found]),
-            f"{100 * mean(quality['teacher_top1'] for quality in qualities):.1f}",
-            f"{mean(quality['within_class_distance'] for quality in qualities):.3f}",
-            f"{mean(quality['batch_norm_distance'] for quality in qualities):.3f}",
+            *(f"{mean(q[field] for q in qualities) * scale:{form}}" for field, scale, form in MEASURES.values()),
             str(len(found)),
         ]
         lines.append(f"| {' | '.join(cells)} |")

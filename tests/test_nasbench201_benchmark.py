@@ -1,0 +1,138 @@
+"""The benchmark against NAS-Bench-201 judges what it says, on data that are alike, and goes on where it stopped."""
+
+import dataclasses
+import io
+import itertools
+import json
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from prefect.states import Completed, Failed
+from safetensors.torch import save_file
+
+from benchmarks import nasbench201 as benchmark
+from nas_core.search_spaces.nasbench201 import EDGES, OPERATIONS, NasBench201
+from nas_core.seeding import generator
+from nas_core.strategies import strategies
+from nas_core.teachers.networks import resnet20
+
+SPACE = NasBench201(channels=8, cells=1, input_shape=(3, 32, 32), num_classes=10)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> benchmark.Settings:
+    """An untrained teacher, forty images, and a table in which an architecture is as good as it is dear."""
+    folder = tmp_path_factory.mktemp("nasbench201")
+    save_file(resnet20().state_dict(), folder / "teacher.safetensors")
+    with tarfile.open(folder / "images.tar", "w") as archive:
+        for split, label, number in itertools.product(("train", "test"), ("cat", "ship"), range(20)):
+            content = io.BytesIO()
+            Image.new("RGB", (32, 32), (number, 100, 200)).save(content, "JPEG")
+            entry = tarfile.TarInfo(f"{split}/{label}/{number}.jpg")
+            entry.size = len(content.getvalue())
+            archive.addfile(entry, io.BytesIO(content.getvalue()))
+    with (folder / "table.csv").open("w") as table:
+        table.write("arch,accuracy\n")
+        for operations in itertools.product(OPERATIONS, repeat=len(EDGES)):
+            table.write(f"{SPACE.notation(operations)},{SPACE.macs(SPACE.indices(operations)) / 1e6}\n")
+    return benchmark.Settings(
+        weights=folder / "teacher.safetensors",
+        images=folder / "images.tar",
+        table=folder / "table.csv",
+        column="accuracy",
+        out=folder,
+        synthetic=(),
+        one_hot=(),
+        count=24,
+        validation=8,
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize("method", benchmark.METHODS)
+def test_every_row_is_a_strategy_on_the_benchmarks_space(method: str):
+    config = yaml.safe_load((benchmark.ROWS / f"{method}.yaml").read_text())
+    assert config["space"] == {"name": "nasbench201", "channels": 8, "cells": 1}
+    strategies.build(strategies.spec(config["strategy"]["name"]).model_validate(config["strategy"]))
+
+
+def test_a_score_that_is_the_truth_ranks_perfectly(settings: benchmark.Settings):
+    """Counting multiply-accumulates, in a table where they are the accuracy."""
+    benchmark.row.fn(settings, "noise", "macs", 0)
+    row = json.loads(settings.row("noise", "macs", 0).read_text())
+    assert (row["tau"], row["rho"], row["macs_tau"]) == (pytest.approx(1), pytest.approx(1), pytest.approx(1))
+    assert row["accuracy"] == row["curve"][-1]
+    assert row["best_of_top_10"] == max(row["accuracies"])
+    assert len(row["curve"]) == len(row["curve_seconds"]) == 3
+    assert sorted(row["curve_seconds"]) == row["curve_seconds"]
+    assert benchmark.is_done(settings, "noise", "macs", 0)
+    with pytest.raises(SystemExit, match=r"noise-macs-seed0\.json was made with other settings or images"):
+        benchmark.is_done(dataclasses.replace(settings, count=25), "noise", "macs", 0)
+
+
+def test_rank_figures_by_hand():
+    """Twenty architectures, of which only the two best ones are ranked the wrong way round: 1 of 190 pairs."""
+    accuracies = [float(number) for number in range(20)]
+    figures = benchmark.rank_figures([*accuracies[:18], 19.0, 18.0], accuracies)
+    assert figures["tau"] == pytest.approx(1 - 2 / 190)
+    assert figures["tau_best_tenth"] == -1
+    assert figures["best_of_top_10"] == 19
+
+
+def test_true_labels_stay_with_their_images(settings: benchmark.Settings):
+    """An image's label is the brightness of its pixels, whatever the order in which it comes."""
+    work = benchmark.make_task(settings, "noise", 0, SPACE)
+    classes = torch.arange(300) % 10
+    canvases = (20 * classes).to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 3, 36, 36)
+    teacher = work.train.teacher
+    batches = benchmark.TrueLabels(canvases, classes, teacher, 64)
+    for batch in batches.epoch(generator(0, "test")):
+        seen = teacher.to_bytes(batch.images)[:, 0, 0, 0] / 20
+        assert torch.equal(batch.teacher_logits.argmax(1), seen.long())
+
+
+@pytest.mark.parametrize("kind", ["noise", "real", "real-labels"])
+def test_all_kinds_have_windows_of_canvases_of_one_size(settings: benchmark.Settings, kind: str):
+    work = benchmark.make_task(settings, kind, 0, SPACE)
+    assert (len(work.train.canvases), *work.train.canvases.shape[2:]) == (24, 36, 36)
+    assert (len(work.validation.canvases), *work.validation.canvases.shape[2:]) == (8, 36, 36)
+
+
+def test_an_interrupted_search_counts_the_time_before(tmp_path: Path, monkeypatch):
+    now = iter([100.0, 107.0, 500.0, 503.0, 504.0])
+    monkeypatch.setattr(benchmark, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    first = benchmark.Course(tmp_path / "row.ckpt", "key")
+    first.checkpoint().save({"generation": 1})
+    resumed = benchmark.Course(tmp_path / "row.ckpt", "key")
+    assert resumed.checkpoint().state == {"generation": 1}
+    resumed.checkpoint().save({"generation": 2})
+    assert resumed.ends(2) == [7.0, 10.0]
+    assert resumed.seconds() == 11.0
+
+
+def test_a_row_that_fails_does_not_stop_the_others_and_is_named(settings: benchmark.Settings, monkeypatch):
+    class Future:
+        """As Prefect's, of a row that fails on noise."""
+
+        def __init__(self, kind: str) -> None:
+            self.state = Failed() if kind == "noise" else Completed()
+            self.waited_for = False
+
+        def wait(self) -> None:
+            self.waited_for = True
+
+    futures: list[Future] = []
+
+    def submit(_: benchmark.Settings, kind: str, *__: object) -> Future:
+        futures.append(Future(kind))
+        return futures[-1]
+
+    monkeypatch.setattr(benchmark.row, "submit", submit)
+    failed = benchmark.nasbench201.fn(settings, [("noise", "macs", 0), ("real", "macs", 0)])
+    assert failed == ["noise-macs-seed0"]
+    assert all(future.waited_for for future in futures)

@@ -58,7 +58,7 @@ class GeneratorSynthesis(SynthesisEngine):
 
     Source:
         A generator trained by classification loss and BatchNorm statistics: DAFL (arXiv:1904.01186), FastDFKD
-        (arXiv:2112.04192, memory of statistics, adaptation of weights and latents). Here the classes are an input, and
+        (arXiv:2112.06253, memory of statistics, adaptation of weights and latents). Here the classes are an input, and
         no student takes part.
     """
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
-# Height and width that a generator starts from are as near above this as halving the canvas allows.
+# The shorter side that a generator starts from is as near above this as halving the canvas, at least once, allows.
 SMALLEST_START = 8
 # Where early layers stop growing wider; the image of a large canvas passes through the widest ones at small size.
 WIDEST = 4
@@ -27,7 +27,7 @@ class ImageGenerator(nn.Module):
         width: Channels at full resolution are half of this, at half resolution this; they double once more below.
 
     Source:
-        The generator of DAFL, CMI and FastDFKD (arXiv:2112.04192), made class-conditional.
+        The generator of DAFL, CMI and FastDFKD (arXiv:2112.06253), made class-conditional.
     """
 
     def __init__(self, canvas: tuple[int, int, int], num_classes: int, latent: int, width: int) -> None:

@@ -40,7 +40,7 @@ class StatisticsMemory:
         past: What is remembered, detached.
 
     Source:
-        The exponential mean of FastDFKD's feature hooks (arXiv:2112.04192, public code: 0.9).
+        The exponential mean of FastDFKD's feature hooks (arXiv:2112.06253, public code: 0.9).
     """
 
     def __init__(self, momentum: float, past: Sequence[tuple[Tensor, Tensor]] = ()) -> None:

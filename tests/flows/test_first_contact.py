@@ -34,11 +34,11 @@ def init(output: Path, *arguments: str):
 
 def test_init_writes_a_commented_config_that_reads_back_and_says_what_the_run_will_take(tmp_path: Path):
     output = tmp_path / "mine.yaml"
-    result = init(output, "--teacher", "reference:digits_resnet", *DIGITS, "--set", "search.strategy.epochs=7")
+    result = init(output, "--teacher", "reference:digits_resnet", *DIGITS, "--set", "search.strategy.generations=7")
     assert result.exit_code == 0, result.output
     config = read_config(output)
     assert config.teacher.name == "reference"
-    assert config.search.strategy.epochs == 7
+    assert config.search.strategy.generations == 7
     assert config.evaluation.data is None
     text = output.read_text()
     assert text.startswith(f"# dfnas run {output}\n")

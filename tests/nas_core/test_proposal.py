@@ -29,20 +29,21 @@ def without_norms(classes: int) -> nn.Module:
 
 
 TEACHERS = {
-    "digits": (lambda: digits_resnet(1, 10), (1, 8, 8), 10, "pixels", "nasbench201"),
-    "cifar": (lambda: resnet20(3, 100), (3, 32, 32), 100, "generator", "nasbench201"),
-    "odd": (lambda: resnet20(1, 3), (1, 27, 31), 3, "generator", "nasbench201"),
-    "imagenet": (lambda: torchvision.models.resnet18(), (3, 224, 224), 1000, "pixels", "shufflenet"),
-    "no BatchNorm": (lambda: without_norms(5), (3, 96, 96), 5, "pixels", "shufflenet"),
+    "digits": (lambda: digits_resnet(1, 10), (1, 8, 8), 10, "pixels", "nasbench201", "training-free"),
+    "cifar": (lambda: resnet20(3, 100), (3, 32, 32), 100, "generator", "nasbench201", "training-free"),
+    "odd": (lambda: resnet20(1, 3), (1, 27, 31), 3, "generator", "nasbench201", "training-free"),
+    "imagenet": (lambda: torchvision.models.resnet18(), (3, 224, 224), 1000, "pixels", "shufflenet", "spos"),
+    "no BatchNorm": (lambda: without_norms(5), (3, 96, 96), 5, "pixels", "shufflenet", "spos"),
 }
 
 
 @pytest.mark.parametrize("kind", list(TEACHERS))
 def test_the_proposal_fits_the_teacher(kind: str):
-    make, shape, classes, engine, space_name = TEACHERS[kind]
+    make, shape, classes, engine, space_name, strategy = TEACHERS[kind]
     config, teacher = proposal_for(make(), shape, classes)
     assert config == RunConfig.model_validate(config.model_dump(mode="json", exclude_unset=True))
     assert (config.synthesis.engine.name, config.search.space.name) == (engine, space_name)
+    assert config.search.strategy.name == strategy
     assert config.evaluation.data is None
     assert config.synthesis.images >= 4 * classes
     check_synthesis(teacher, config.synthesis)

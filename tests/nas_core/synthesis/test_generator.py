@@ -1,5 +1,6 @@
 """The generator engine learns once, draws shards that need nothing of each other, and resumes to the same bytes."""
 
+import copy
 import dataclasses
 import math
 
@@ -111,6 +112,24 @@ def test_refinement_goes_on_from_the_drawn_canvases():
     assert not torch.equal(
         learned_engine(refinement=moving).make(TARGETS, generator(0, "test")).canvases, drawn.canvases
     )
+
+
+def test_an_interrupted_refinement_ends_with_the_same_bytes():
+    moving = PixelSpec(stages=(PixelStage(iterations=4),), warmup=0, learning_rate=0.1)
+    made, saved = learned_engine(refinement=moving), []
+
+    def save(state: dict) -> None:
+        saved.append(copy.deepcopy(state))
+        if len(saved) == 2:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        made.make(TARGETS, generator(0, "test"), checkpoint=Checkpoint(save=save, seconds=0.0))
+    resumed = made.make(TARGETS, generator(0, "test"), checkpoint=Checkpoint(state=saved[-1]))
+    straight = made.make(TARGETS, generator(0, "test"))
+    assert saved[-1]["step"] == 2
+    assert torch.equal(resumed.canvases, straight.canvases)
+    assert torch.equal(resumed.soft_labels, straight.soft_labels)
 
 
 @pytest.mark.parametrize("stop_at", [1, 25, 39])

@@ -20,6 +20,8 @@ have random windows.
 """
 
 import argparse
+import functools
+import hashlib
 import json
 import math
 import os
@@ -108,9 +110,25 @@ class Settings:
     def key(self, kind: str, method: str, seed: int) -> str:
         """What a row depends on, beside the code."""
         directory = self.directory(kind, seed)
-        data = None if directory is None else SyntheticStore.open(RunLayout(directory).dataset).provenance["digest"]
+        data = None if directory is None else digest_of_run(directory)
         config = yaml.safe_load((ROWS / f"{method}.yaml").read_text())
-        return json.dumps([config, kind, seed, self.count, self.validation, self.column, RANKED, data])
+        files = [digest_of_file(file) for file in (self.weights, self.images, self.table)]
+        return json.dumps([config, kind, seed, self.count, self.validation, self.column, RANKED, data, files])
+
+
+@functools.cache
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of_run(directory: Path) -> str:
+    """That of the images of a run; ends the program if it has none."""
+    provenance = SyntheticStore.open(RunLayout(directory).dataset).provenance
+    if "digest" not in provenance:
+        sys.exit(f"the dataset of {directory} is not finished; run it with --until synthesis first")
+    return provenance["digest"]
 
 
 class TrueLabels(SyntheticBatches):
@@ -164,7 +182,9 @@ def main() -> None:
     settings.out.mkdir(parents=True, exist_ok=True)
     missing = [row for row in wanted if not is_done(settings, *row)]
     failed = nasbench201(settings, missing)
-    done = [read_json(path) for path in sorted(settings.out.glob("*-seed*.json"))]
+    kept = [read_json(path) for path in sorted(settings.out.glob("*-seed*.json"))]
+    # Those of other settings, or of kinds of data that the command line does not name, are left out.
+    done = [row for row in kept if row.get("key") == settings.key(row["kind"], row["method"], row["seed"])]
     text = table(done)
     (settings.out / "table.md").write_text(text + "\n")
     plot_rankings(done, settings.out / "ranking.png")
@@ -432,7 +452,7 @@ def plot_rankings(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def plot_courses(rows: list[dict[str, Any]], path: Path) -> None:
-    """True accuracy of what a search would have returned, over its time; a panel per method, seed 0."""
+    """True accuracy of the architecture after each epoch or generation, over time; a panel per method, seed 0."""
     shown = [found for found in rows if len(found["curve_seconds"]) > 1 and found["seed"] == 0]
     methods = sorted({found["method"] for found in shown})
     if not shown:

@@ -91,7 +91,7 @@ def main() -> None:
     for seed in arguments.seeds:
         for name in arguments.rows:
             wanted = (name, seed, *(getattr(arguments, field) for field in ASKED))
-            if any((row["set"], row["seed"], *(row[field] for field in ASKED)) == wanted for row in done):
+            if any((row["set"], row["seed"], *(row.get(field) for field in ASKED)) == wanted for row in done):
                 continue
             row = measure(name, seed, teacher, test, arguments)
             print(json.dumps(row), flush=True)

@@ -1,6 +1,5 @@
 """The pipeline: from a pretrained classifier, without data, to a searched and retrained network."""
 
-import logging
 from contextlib import ExitStack
 from enum import StrEnum
 from typing import Annotated, Any
@@ -67,8 +66,6 @@ def dfnas(
     Returns:
         The figures of the last stage; of the whole pipeline, the content of `results.json`.
     """
-    # What the science says of itself, such as in which arithmetic a teacher runs, is part of the record.
-    logging.getLogger("nas_core").setLevel(logging.INFO)
     layout = run_layout(config, run_dir)
     refuse_other_run(layout, config)
     with conducting(config.execution, layout.log), saving_on_termination(), ExitStack() as held:

@@ -1,7 +1,6 @@
 """Compiled code for a step that is taken thousands of times, by `torch.compile`."""
 
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -39,7 +38,7 @@ def check_compiler(device: torch.device, field: str) -> None:
         missing = None if find_spec("triton") else "Triton, which comes with PyTorch's CUDA builds"
     else:
         # The one that torch.compile runs, which looks for no other.
-        compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-        missing = None if shutil.which(shlex.split(compiler)[0]) else f"a C++ compiler ('{compiler}')"
+        compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+        missing = None if shutil.which(compiler.partition(" ")[0]) else f"a C++ compiler ('{compiler}')"
     if missing:
         raise InputError(f"{field} is true, but this machine lacks {missing}; install it, or set {field} to false")

@@ -19,7 +19,5 @@ def log_to(path: Path, *, verbose: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    # As in the flow, for processes that have none.
-    logging.getLogger("nas_core").setLevel(logging.INFO)
     for name in ("prefect", "storage", "nas_core"):
         logging.getLogger(name).addHandler(file)

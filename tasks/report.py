@@ -120,9 +120,9 @@ def _results(run: Run) -> dict[str, Any]:
 
 
 def _dataset_records(run: Run) -> dict[str, Any]:
-    """The data-free measures of the images."""
-    (manifest,) = stage_manifests(run, "dataset")
-    return read_json(run.layout.records(manifest.piece))
+    """The data-free measures of the images; empty if there are none."""
+    found = [read_json(run.layout.records(manifest.piece)) for manifest in stage_manifests(run, "dataset")]
+    return found[0] if found else {}
 
 
 def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
@@ -146,7 +146,7 @@ def report_records(run: Run, results: dict[str, Any]) -> RunRecords:
         target_prediction=_target_prediction(run, images),
         class_affinity=_class_affinity(images),
         synthesis_history=_synthesis_history(run),
-        batch_norm_distances=_dataset_records(run)["batch_norm_distances"],
+        batch_norm_distances=_dataset_records(run).get("batch_norm_distances", {}),
         learning_history=[
             record for m in stage_manifests(run, "learn") for record in read_json(run.layout.records(m.piece))
         ],

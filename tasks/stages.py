@@ -12,8 +12,8 @@ from tasks.run import Run
 from tasks.stage import Stage
 
 initialise_noise = Stage("noise", "tasks.synthesis:initialise_noise", version=1, sections=("synthesis",))
-learn_engine = Stage("learn", "tasks.synthesis:learn_engine", version=1, sections=("synthesis",))
-synthesize = Stage("synthesis", "tasks.synthesis:synthesize", version=4, sections=("synthesis",))
+learn_engine = Stage("learn", "tasks.synthesis:learn_engine", version=2, sections=("synthesis",))
+synthesize = Stage("synthesis", "tasks.synthesis:synthesize", version=5, sections=("synthesis",))
 commit_dataset = Stage("dataset", "tasks.synthesis:commit_dataset", version=3, sections=("evaluation.verifier",))
 keep_latency_table = Stage("costs", "tasks.latency:keep_latency_table", version=1, sections=("search.latency_table",))
 search_point = Stage("grid", "tasks.search:search_point", version=2, sections=("search", "evaluation.held_out"))
@@ -31,7 +31,7 @@ measure_latency = Stage("latency", "tasks.latency:measure_latency", version=1, s
 write_report = Stage(
     "report",
     "tasks.report:write_report",
-    version=4,
+    version=5,
     sections=("name", "synthesis", "search", "retrain", "baselines", "finetune", "evaluation"),
 )
 

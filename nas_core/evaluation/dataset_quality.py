@@ -256,7 +256,7 @@ def top_pairs(
 class _Observer:
     """Gathers, over several calls of a teacher, what enters its BatchNorm layers and its last linear layer.
 
-    Plain hooks in full precision: this judges what a faster implementation has made.
+    Plain hooks on the teacher as it is, in full precision: this judges what a faster copy of it has made.
     """
 
     def __init__(self, teacher: Teacher) -> None:

@@ -51,6 +51,13 @@ class PrefectServer:
         with urllib.request.urlopen(request) as response:
             return json.load(response)
 
+    def flow_run(self, directory: Path) -> str:
+        """The id of the completed flow run with this run directory."""
+        found = self.ask("flow_runs/filter", {"flow_runs": {"name": {"any_": ["tiny until report"]}}})
+        (ours,) = [run for run in found if run["parameters"]["run_dir"] == str(directory)]
+        assert ours["state_type"] == "COMPLETED"
+        return ours["id"]
+
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:

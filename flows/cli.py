@@ -153,7 +153,7 @@ def export(
     directory: Directory,
     form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="onnx, torch-export or safetensors")] = "onnx",
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="file to write [default: DIR/export/<name of the run>]")
+        Path | None, typer.Option(metavar="FILE", help="file to write [default: in DIR/export, by the name of the run]")
     ] = None,
     finetuned: Annotated[
         bool, typer.Option("--finetuned", help="the student after fine-tuning on real images, not data-free")

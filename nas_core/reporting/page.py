@@ -240,6 +240,7 @@ def _search(records: RunRecords) -> Section:
                 f"True accuracy by {position} of the architecture that the search would have returned",
                 "Anytime evaluation: what the search would have returned, looked up in the benchmark's table. The "
                 "search did not see it.",
+                name="true-accuracy",
             )
         )
     return Section("search", "Search", pictures)

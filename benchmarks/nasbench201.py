@@ -21,7 +21,6 @@ have random windows.
 
 import argparse
 import functools
-import hashlib
 import json
 import math
 import os
@@ -63,7 +62,7 @@ from nas_core.teachers import Teacher
 from nas_core.training.batches import Batch, SyntheticBatches
 from storage.checkpoints import load_checkpoint, save_checkpoint
 from storage.dataset import SyntheticImages, SyntheticStore
-from storage.files import read_json, write_json
+from storage.files import digest_of_file, read_json, write_json
 from storage.layout import RunLayout
 
 mpl.use("agg")
@@ -112,17 +111,15 @@ class Settings:
         directory = self.directory(kind, seed)
         data = None if directory is None else digest_of_run(directory)
         config = yaml.safe_load((ROWS / f"{method}.yaml").read_text())
-        files = [digest_of_file(file) for file in (self.weights, self.images, self.table)]
+        files = [digest_of_content(file) for file in (self.weights, self.images, self.table)]
         return json.dumps([config, kind, seed, self.count, self.validation, self.column, RANKED, data, files])
 
 
+# Asked for by every row, of the same few files.
+digest_of_content = functools.cache(digest_of_file)
+
+
 @functools.cache
-def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def digest_of_run(directory: Path) -> str:
     """That of the images of a run; ends the program if it has none."""
     provenance = SyntheticStore.open(RunLayout(directory).dataset).provenance

@@ -7,7 +7,7 @@ from nas_core.checkpoint import Checkpoint, Progress
 from nas_core.device import limited_threads
 from nas_core.evaluation.dataset_quality import DatasetQuality, dataset_quality
 from nas_core.reporting.figures import image_grid
-from nas_core.reporting.summary import quality_rows
+from nas_core.reporting.summary import layer_rows, quality_rows
 from nas_core.seeding import generator
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.labels import chosen_classes, label_changes, one_hot, shard_classes
@@ -167,13 +167,10 @@ def _quality(run: Run) -> DatasetQuality:
     quality = dataset_quality(
         images[sample]["canvas"], images.targets[sample], run.teacher(), draws, verifier=run.verifier()
     )
-    layers = [
-        (f"relative BatchNorm distance, layer {name}", f"{value:.3g}")
-        for name, value in quality.batch_norm_distances.items()
-    ]
+    measures = quality_rows(quality.figures()) + layer_rows(quality.batch_norm_distances)
     show_table(
         run.artifact("quality"),
-        [{"measure": name, "value": value} for name, value in quality_rows(quality.figures()) + layers],
+        [{"measure": name, "value": value} for name, value in measures],
         "Synthetic images, judged by the teacher alone",
     )
     shown = shown_classes(images)

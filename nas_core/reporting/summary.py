@@ -87,6 +87,15 @@ def quality_rows(quality: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(measure, value) for measure, value in rows if value != "-"]
 
 
+def layer_rows(distances: Mapping[str, float]) -> list[tuple[str, str]]:
+    """The BatchNorm distance of each layer in words, in rows as of `quality_rows`.
+
+    Args:
+        distances: `DatasetQuality.batch_norm_distances`.
+    """
+    return [(f"relative BatchNorm distance, layer {name}", _number(value)) for name, value in distances.items()]
+
+
 def label_rows(rounds: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """What each round of calibration did to the labels, in words: rows of (round, figures).
 

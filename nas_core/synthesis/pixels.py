@@ -17,7 +17,7 @@ from nas_core.synthesis.engine import SynthesisEngine
 from nas_core.synthesis.losses import soft_cross_entropy
 from nas_core.synthesis.objective import Objective
 from nas_core.synthesis.shard import RECORDS_PER_SHARD, ShardImages, history
-from nas_core.teachers.teacher import Teacher
+from nas_core.teachers.teacher import REFUSALS, Teacher, reason_of
 
 
 @engines.register(PixelSpec)
@@ -154,11 +154,10 @@ class PixelSynthesis(SynthesisEngine):
         size = [side // divisor for side in window]
         try:
             self.teacher.logits(torch.zeros(2, self.teacher.input_shape[0], *size, device=self.teacher.device))
-        except (RuntimeError, ValueError, AssertionError) as error:
-            reason = str(error).partition("\n")[0] or type(error).__name__
+        except REFUSALS as error:
             raise InputError(
                 f"synthesis.engine.stages has divisor {divisor}, but the teacher cannot take images of "
-                f"{size[0]}x{size[1]} ({reason}): leave out that stage"
+                f"{size[0]}x{size[1]} ({reason_of(error)}): leave out that stage"
             ) from error
 
 

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from nas_core.errors import InputError
 
+# What networks raise for images of a size that they cannot take.
+REFUSALS = (RuntimeError, ValueError, AssertionError)
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -109,6 +112,11 @@ class Teacher:
         return self._kept_statistics[device]
 
 
+def reason_of(error: Exception) -> str:
+    """What a network says when it refuses images: the first line, or the error's name if it says nothing."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 def checked(teacher: Teacher) -> Teacher:
     """The same teacher, once a forward pass of two zero images has given one logit per class.
 
@@ -119,9 +127,8 @@ def checked(teacher: Teacher) -> Teacher:
     try:
         with torch.no_grad():
             output = teacher.module(torch.zeros(2, *teacher.input_shape, device=teacher.device))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"the teacher's network cannot take {images} ({reason}); fix input_shape") from error
+    except REFUSALS as error:
+        raise InputError(f"the teacher's network cannot take {images} ({reason_of(error)}); fix input_shape") from error
     expected = (2, teacher.num_classes)
     if not isinstance(output, Tensor) or output.shape != expected:
         found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"

@@ -3,20 +3,22 @@
     python -m benchmarks.synthesis_quality --weights resnet20.safetensors --images cifar10_jpeg.tar.gz --json out.json
     python -m benchmarks.synthesis_quality ... --rows ours generator --minutes 10
 
-Every data set holds the same number of images, or takes the same wall time; a fresh ResNet-20 learns from the teacher
-on it for the same number of steps, and is then judged on real test images. Sets of the same size are augmented alike:
-images as large as the teacher's input are first extended by reflection, so that they have windows, too, and images that
-are seen fifty times or more are mixed. Real images enter that last figure, and the row "real" (an upper bound), which
-is there for comparison only. Rows that the JSON file already has are not computed again, so an interrupted benchmark
-continues.
+Every data set holds the same number of images (--count), or takes the same wall time of synthesis (--minutes; noise and
+real images take none, and have --count). A fresh ResNet-20 learns from the teacher on it for the same number of steps,
+to the nearest whole epoch, and is then judged on real test images. Sets of the same size are augmented alike: images as
+large as the teacher's input are first extended by reflection, so that they have windows, too, and images that are seen
+fifty times or more are mixed. Real images enter that last figure, and the row "real" (an upper bound), which is there
+for comparison only. Rows that the JSON file already has are not computed again, so an interrupted benchmark continues.
 """
 
 import argparse
+import dataclasses
 import json
 import shlex
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -47,7 +49,7 @@ from nas_core.training.batches import SyntheticBatches
 from nas_core.training.retraining import augmentation, retrain
 from nas_core.training.styles import RetrainConfig
 from storage.dataset import SyntheticImages
-from storage.files import read_json, write_bytes, write_json
+from storage.files import digest_of_json, read_json, write_bytes, write_json
 from storage.layout import RunLayout
 
 SHARD = {"pixels": 128, "generator": 256}
@@ -132,7 +134,8 @@ def measure(
     name: str, seed: int, teacher: Teacher, test: tuple[Canvases, Tensor], arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Make one data set, judge it without data, train a student on it, judge that on real images."""
-    canvases, targets, synthesis_seconds = kept_set(name, seed, teacher, arguments)
+    made = kept_set(name, seed, teacher, arguments)
+    canvases, targets = made.canvases, made.targets
     sample = torch.randperm(len(canvases), generator=generator(seed, "benchmark.sample"))[:JUDGED]
     quality = dataset_quality(canvases[sample], targets[sample], teacher, generator(seed, "quality"))
     if arguments.grids:
@@ -145,43 +148,68 @@ def measure(
         "seed": seed,
         "images": len(canvases),
         "student_top1": top1(student, batches(test, teacher)),
-        "synthesis_seconds": round(synthesis_seconds, 1),
+        "synthesis_seconds": round(made.seconds, 1),
+        "learning_steps": made.learning_steps,
         "distillation_seconds": round(distillation_seconds, 1),
         "quality": quality.figures(),
     } | {field: getattr(arguments, field) for field in ASKED}
 
 
-def kept_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespace) -> tuple[Canvases, Tensor, float]:
-    """A row's images, their targets, and the seconds that making them took: kept ones if the folder has them."""
+@dataclass(frozen=True)
+class ImageSet:
+    """The images of a row.
+
+    Attributes:
+        canvases: The images.
+        targets: The class probabilities that they were asked for.
+        learning_steps: Steps by which the generator learned; 0 of other rows.
+        seconds: What making them took.
+    """
+
+    canvases: Canvases
+    targets: Tensor
+    learning_steps: int = 0
+    seconds: float = 0.0
+
+
+def kept_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespace) -> ImageSet:
+    """A row's images: kept ones if the folder has them."""
     if name == "run":
         store = SyntheticImages(RunLayout(arguments.run).dataset)
-        return store.canvases, store.targets, seconds_of_run(arguments.run)
-    made_by = (name, *(getattr(arguments, field) for field in ASKED if field not in ("test_images", "steps")), seed)
+        return ImageSet(store.canvases, store.targets, seconds=seconds_of_run(arguments.run))
+    made_by = [name, *(getattr(arguments, field) for field in ASKED if field not in ("test_images", "steps")), seed]
+    if name not in ("noise", "real"):
+        made_by.append(digest_of_json(settings(name, arguments, teacher).model_dump(mode="json"))[:8])
     file = arguments.keep and arguments.keep / f"{'-'.join(map(str, made_by))}.safetensors"
     if file and file.exists():
         found = load_file(file)
-        return found["canvases"], found["targets"], float(found["seconds"])
+        return ImageSet(
+            found["canvases"], found["targets"], int(found["learning_steps"]), float(found["seconds"].double())
+        )
     started = time.monotonic()
-    canvases, targets = make_set(name, seed, teacher, arguments)
-    seconds = time.monotonic() - started
+    made = make_set(name, seed, teacher, arguments)
+    made = dataclasses.replace(made, seconds=time.monotonic() - started)
     if file:
-        made = {"canvases": canvases, "targets": targets, "seconds": torch.tensor(seconds)}
-        write_bytes(file, save({part: tensor.contiguous() for part, tensor in made.items()}))
-    return canvases, targets, seconds
+        parts = {field: torch.as_tensor(value).contiguous() for field, value in vars(made).items()}
+        write_bytes(file, save(parts))
+    return made
 
 
-def make_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespace) -> tuple[Canvases, Tensor]:
-    """The images of a row, and the class probabilities that they were asked for."""
+def make_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespace) -> ImageSet:
+    """The images of a row."""
     count = arguments.count
     if name == "real":
         images, labels = read_images(arguments.images, "train", count, generator(seed, "benchmark.real"))
-        return images, one_hot(labels, len(CLASSES))
+        return ImageSet(images, one_hot(labels, len(CLASSES)))
     if name == "noise":
         noise = torch.randn(count, *teacher.input_shape, generator=generator(seed, "benchmark.noise"))
         classes = torch.arange(count) % len(CLASSES)
-        return teacher.to_bytes(noise), one_hot(classes, len(CLASSES))
+        return ImageSet(teacher.to_bytes(noise), one_hot(classes, len(CLASSES)))
     started = time.monotonic()
     config = settings(name, arguments, teacher)
+    if isinstance(config.engine, GeneratorSpec) and arguments.minutes is not None:
+        affordable = affordable_engine(config.engine, teacher, 60 * arguments.minutes)
+        config = config.model_copy(update={"engine": affordable})
     engine = build_engine(teacher, config)
     learned, _ = engine.learn(torch.arange(len(CLASSES)), config.batch_size, seed, Checkpoint(), bar("learn"))
     engine.load(learned)
@@ -200,7 +228,8 @@ def make_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespa
         for images in shard_rounds(engine, config, seed, shard):
             canvases.append(images.canvases)
             targets.append(images.targets)
-    return torch.cat(canvases), torch.cat(targets)
+    learning = config.engine.steps if isinstance(config.engine, GeneratorSpec) else 0
+    return ImageSet(torch.cat(canvases), torch.cat(targets), learning)
 
 
 def seconds_of_run(directory: Path) -> float:
@@ -213,9 +242,6 @@ def settings(name: str, arguments: argparse.Namespace, teacher: Teacher) -> Synt
     """The synthesis section of a row."""
     if name == "generator":
         engine: PixelSpec | GeneratorSpec = GeneratorSpec(steps=arguments.generator_steps, compile=arguments.compile)
-        if arguments.minutes is not None:
-            engine = engine.model_copy(update={"steps": affordable_steps(engine, teacher, 60 * arguments.minutes)})
-            tqdm.write(f"generator: learns for {engine.steps} steps, half of {arguments.minutes:g} minutes")
     else:
         stage = PixelStage(iterations=arguments.iterations)
         warmup = arguments.iterations // 10
@@ -230,19 +256,26 @@ def settings(name: str, arguments: argparse.Namespace, teacher: Teacher) -> Synt
     )
 
 
-def affordable_steps(spec: GeneratorSpec, teacher: Teacher, seconds: float) -> int:
-    """Steps of learning that leave half of the time for the shards, measured on this machine."""
+def affordable_engine(spec: GeneratorSpec, teacher: Teacher, seconds: float) -> GeneratorSpec:
+    """The engine with as many steps of learning as leave half of the time for the shards, measured on this machine."""
     trial = spec.model_copy(update={"steps": 12, "snapshots": 1, "warmup": 0})
     times: list[float] = []
     config = SynthesisConfig(batch_size=SHARD[spec.name], canvas=CANVAS, engine=trial)
     build_engine(teacher, config).learn(
-        torch.arange(len(CLASSES)),
+        torch.arange(teacher.num_classes),
         config.batch_size,
         0,
         Checkpoint(),
         lambda *_: times.append(time.monotonic()),
     )
-    return int(0.5 * seconds / ((times[-1] - times[1]) / (len(times) - 2)))
+    steps = max(1, int(0.5 * seconds / ((times[-1] - times[1]) / (len(times) - 2))))
+    tqdm.write(f"generator: learns for {steps} steps, half of {seconds:g} seconds")
+    fitting = {
+        "steps": steps,
+        "snapshots": min(spec.snapshots, max(1, steps // 2)),
+        "warmup": min(spec.warmup, steps - 1),
+    }
+    return GeneratorSpec.model_validate(spec.model_dump() | fitting)
 
 
 def shard_rounds(engine: SynthesisEngine, config: SynthesisConfig, seed: int, shard: int) -> Iterator[ShardImages]:
@@ -280,7 +313,7 @@ def distil(canvases: Canvases, teacher: Teacher, seed: int, steps: int) -> torch
     """A fresh ResNet-20, taught by the teacher on random windows of the images."""
     student = resnet20().to(teacher.device)
     data = SyntheticBatches(with_windows(canvases), teacher, STUDENT_BATCH)
-    epochs = max(2, round(steps / len(data)))
+    epochs = epochs_of(len(canvases), steps)
     config = RetrainConfig(
         epochs=epochs,
         learning_rate=0.3,
@@ -292,6 +325,11 @@ def distil(canvases: Canvases, teacher: Teacher, seed: int, steps: int) -> torch
     data.augmentation = augmentation(config)
     retrain(student, data, config, seed, Checkpoint(), bar("student"))
     return student
+
+
+def epochs_of(images: int, steps: int) -> int:
+    """Passes over a set of images that are nearest to so many steps."""
+    return max(2, round(steps / max(1, images // STUDENT_BATCH)))
 
 
 def with_windows(canvases: Canvases) -> Canvases:
@@ -326,7 +364,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table: mean over seeds, with the standard deviation where there are several."""
-    columns = ("data", "images", "synthesis s", "steps", "student top-1 %", *MEASURES)
+    columns = ("data", "images", "synthesis s", "learning steps", "steps", "epochs", "student top-1 %", *MEASURES)
     lines = [f"| {' | '.join((*columns, 'seeds'))} |", "|---" * (len(columns) + 1) + "|"]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
@@ -337,7 +375,11 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{name}: {ROWS[name]}",
             f"{mean(row['images'] for row in found):.0f}",
             f"{mean(row['synthesis_seconds'] for row in found):.0f}",
+            "/".join(str(row.get("learning_steps", "?") or "-") for row in found),
             str(steps),
+            "/".join(
+                f"{n}{' mixed' * (n >= SEEN_OFTEN)}" for n in {epochs_of(row["images"], steps): 0 for row in found}
+            ),
             spread([100 * row["student_top1"] for row in found]),
             *(f"{mean(q[field] for q in qualities) * scale:{form}}" for field, scale, form in MEASURES.values()),
             str(len(found)),

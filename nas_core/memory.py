@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from nas_core.errors import InputError
 from nas_core.execution import Execution, Local
+from nas_core.settings.synthesis import GeneratorSpec
 from nas_core.synthesis.config import SynthesisConfig
+from nas_core.synthesis.generator_network import ImageGenerator
 from nas_core.teachers.teacher import Teacher
 
 # Canvas, gradient and Adam's two moments, in float32.
@@ -61,11 +63,14 @@ def near(canvases: UInt8[Tensor, "images channels height width"], device: torch.
 def shard_bytes(teacher: Teacher, config: SynthesisConfig) -> int:
     """Memory that one shard takes at least, in bytes: its canvases as they are optimised, and what the teacher keeps.
 
-    Measured peaks are about twice as high (docs/results/synthesis-speed.md).
+    Measured peaks are about twice as high (docs/results/synthesis-speed.md). The generator's network counts, too.
     """
-    canvas = teacher.input_shape[0] * math.prod(config.canvas_size(teacher.input_shape))
-    per_image = canvas * BYTES_PER_CANVAS_VALUE + activations(teacher) * BYTES_PER_ACTIVATION
-    return config.batch_size * per_image
+    shape = (teacher.input_shape[0], *config.canvas_size(teacher.input_shape))
+    kept = activations(teacher)
+    if isinstance(config.engine, GeneratorSpec):
+        network = ImageGenerator(shape, teacher.num_classes, config.engine.latent, config.engine.width)
+        kept += layer_outputs(network, torch.zeros(1, config.engine.latent), torch.zeros(1, teacher.num_classes))
+    return config.batch_size * (math.prod(shape) * BYTES_PER_CANVAS_VALUE + kept * BYTES_PER_ACTIVATION)
 
 
 def activations(teacher: Teacher) -> int:
@@ -73,9 +78,14 @@ def activations(teacher: Teacher) -> int:
     return module_activations(teacher.module, teacher.input_shape)
 
 
-@torch.no_grad()
 def module_activations(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     """Values that a network's convolutions and BatchNorm layers give for one image (channels, height, width)."""
+    return layer_outputs(network, torch.zeros(1, *input_shape, device=next(network.parameters()).device))
+
+
+@torch.no_grad()
+def layer_outputs(network: nn.Module, *inputs: Tensor) -> int:
+    """Values that a network's convolutions and BatchNorm layers give in a call with these inputs."""
     counts: list[int] = []
 
     def count(_layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -84,7 +94,7 @@ def module_activations(network: nn.Module, input_shape: tuple[int, int, int]) ->
     layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.BatchNorm2d))]
     handles = [layer.register_forward_hook(count) for layer in layers]
     try:
-        network(torch.zeros(1, *input_shape, device=next(network.parameters()).device))
+        network(*inputs)
     finally:
         for handle in handles:
             handle.remove()

@@ -12,7 +12,7 @@ from tasks.run import Run
 from tasks.stage import Stage
 
 initialise_noise = Stage("noise", "tasks.synthesis:initialise_noise", version=1, sections=("synthesis",))
-learn_engine = Stage("learn", "tasks.synthesis:learn_engine", version=2, sections=("synthesis",))
+learn_engine = Stage("learn", "tasks.synthesis:learn_engine", version=3, sections=("synthesis",))
 synthesize = Stage("synthesis", "tasks.synthesis:synthesize", version=5, sections=("synthesis",))
 commit_dataset = Stage("dataset", "tasks.synthesis:commit_dataset", version=3, sections=("evaluation.verifier",))
 keep_latency_table = Stage("costs", "tasks.latency:keep_latency_table", version=1, sections=("search.latency_table",))

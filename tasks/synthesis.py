@@ -48,13 +48,14 @@ def learn_engine(run: Run, piece: str, key: str, _noise: Manifest) -> Product:
     """Learn once what all shards start from, such as the generator that each of them adapts."""
     config, teacher = run.config.synthesis, run.teacher()
     classes = chosen_classes(config.classes, teacher.class_names)
-    learned, history = build_engine(teacher, config).learn(
-        classes,
-        config.batch_size,
-        run.config.seed,
-        stage_checkpoint(run, piece, key),
-        task_progress(piece, run.artifact("learn")),
-    )
+    with limited_threads(run.config.execution.threads):
+        learned, history = build_engine(teacher, config).learn(
+            classes,
+            config.batch_size,
+            run.config.seed,
+            stage_checkpoint(run, piece, key),
+            task_progress(piece, run.artifact("learn")),
+        )
     content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in learned.items()})
     write_bytes(run.layout.learned, content)
     records = run.layout.records(piece)

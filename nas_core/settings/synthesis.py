@@ -75,7 +75,7 @@ class LabelCalibration(Spec):
     windows: int = Field(
         default=8,
         ge=1,
-        description="1: predictions on the last window that the optimiser used; more: their mean over as many new "
+        description="1: predictions on the last window of which the loss was taken; more: their mean over as many new "
         "random windows of the finished canvas",
     )
     start: Literal["noise", "canvas"] = Field(

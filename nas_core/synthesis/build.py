@@ -1,12 +1,11 @@
 """From the config of synthesis to its engine, with checks against the teacher before anything expensive starts."""
 
-from collections import Counter
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from nas_core.errors import InputError
-from nas_core.settings.synthesis import GeneratorSpec, engines
+from nas_core.settings.synthesis import engines
 from nas_core.synthesis import generator as generator
 from nas_core.synthesis import imported as imported
 from nas_core.synthesis import pixels as pixels
@@ -35,19 +34,7 @@ def check_synthesis(teacher: Teacher, config: SynthesisConfig) -> None:
             f"synthesis.canvas is {canvas[0]}x{canvas[1]}; sides above {LARGEST_CANVAS_SIDE} pixels are refused"
         )
     chosen_classes(config.classes, teacher.class_names)
-    engine = build_engine(teacher, config)
-    engine.check()
-    weights = {"synthesis.engine.losses": engine.objective.losses}
-    if isinstance(config.engine, GeneratorSpec) and config.engine.refinement is not None:
-        weights["synthesis.engine.refinement.losses"] = config.engine.refinement.losses
-    names = ("batch_norm", "relative_batch_norm")
-    wanted = [f"{section}.{name}" for section, losses in weights.items() for name in names if getattr(losses, name) > 0]
-    if wanted and not teacher.batch_norms:
-        raise InputError(
-            "synthesis matches the running statistics of BatchNorm layers, of which the teacher has none (its norm "
-            f"layers: {_norm_layers(teacher)}): use another teacher, or set {wanted[0]} to 0 for "
-            "images from the class loss and priors alone"
-        )
+    build_engine(teacher, config).check()
 
 
 def build_engine(
@@ -66,13 +53,3 @@ def build_engine(
     if learned:
         engine.load(learned)
     return engine
-
-
-def _norm_layers(teacher: Teacher) -> str:
-    """The teacher's normalisation layers by type and number, such as "12 LayerNorm"."""
-    found = Counter(
-        type(module).__name__ + (" without running statistics" if isinstance(module, nn.BatchNorm2d) else "")
-        for module in teacher.module.modules()
-        if "Norm" in type(module).__name__
-    )
-    return ", ".join(f"{count} {name}" for name, count in found.items()) or "none, or folded into the convolutions"

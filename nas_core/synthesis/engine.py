@@ -74,7 +74,7 @@ class SynthesisEngine(abc.ABC):
             generator: CPU generator of this shard-round: all draws.
             target_temperature: Temperature of `targets`, at which the teacher's predictions are compared with them.
                 The class loss is multiplied by its square (Hinton et al., arXiv:1503.02531, section 2).
-            start: Canvases to start from; none: Gaussian noise.
+            start: Canvases to start from, for the pixel engine alone; none: it starts from Gaussian noise.
             checkpoint: Where an interrupted attempt left off, and where to save.
             progress: Called after every step.
         """

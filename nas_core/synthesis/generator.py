@@ -7,6 +7,7 @@ independent, and each can be made again alone.
 """
 
 import copy
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -28,8 +29,10 @@ from nas_core.synthesis.labels import one_hot, shard_classes
 from nas_core.synthesis.losses import mode_seeking, soft_cross_entropy
 from nas_core.synthesis.objective import Objective, StatisticsMemory
 from nas_core.synthesis.pixels import PixelSynthesis
-from nas_core.synthesis.shard import RECORDS_PER_SHARD, ShardImages, history
+from nas_core.synthesis.shard import RECORDS_PER_SHARD, ShardImages, history, refuse_divergence
 from nas_core.teachers.teacher import Teacher
+
+FIRST_LAYER = "project"  # of `ImageGenerator`
 
 
 @engines.register(GeneratorSpec)
@@ -93,10 +96,16 @@ class GeneratorSynthesis(SynthesisEngine):
         self._learned: Mapping[str, Tensor] = {}
         self._refine = None
         if refinement is not None:
-            self._refine = PixelSynthesis(teacher, canvas_size=canvas_size, labels=labels, **refinement.values())
+            self._refine = PixelSynthesis(
+                teacher,
+                canvas_size=canvas_size,
+                labels=labels,
+                section="synthesis.engine.refinement",
+                **refinement.values(),
+            )
 
     def check(self) -> None:
-        """Check the compiler, and the refinement, the only part that a teacher may not fit."""
+        """Check the loss, and the refinement."""
         self.objective.check()
         if self._refine is not None:
             self._refine.check()
@@ -130,8 +139,9 @@ class GeneratorSynthesis(SynthesisEngine):
             draws = seeded(seed, "synthesis.generator", step)
             terms = self._descend(network, optimiser, half.repeat(2, 1), draws, memory)
             if step + 1 in snapshot_steps:
-                kept.append({name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()})
+                kept.append(self._kept(network))
             if step % max(1, self.steps // RECORDS_PER_SHARD) == 0 or step == self.steps - 1:
+                refuse_divergence(terms["total"])
                 records.append((step, terms))
             checkpoint.offer(functools.partial(_learning_state, step + 1, network, optimiser, memory, kept, records))
             progress(step + 1, self.steps, {})
@@ -160,22 +170,21 @@ class GeneratorSynthesis(SynthesisEngine):
         """Draw one batch of canvases with an adapted copy of a snapshot; see `SynthesisEngine.make`."""
         if start is not None:
             raise ValueError("the generator draws canvases anew and cannot start from given ones")
+        checkpoint = checkpoint or Checkpoint()
+        refine = self._refine and functools.partial(
+            self._refine.make, targets, generator, target_temperature=target_temperature, progress=progress
+        )
+        if refine and checkpoint.state is not None and "network" not in checkpoint.state:
+            return refine(checkpoint=checkpoint)  # which it had begun
         device_targets = targets.to(self.teacher.device)
         network = self._snapshot(generator)
         latents = torch.randn(len(targets), self.latent, generator=generator).to(self.teacher.device)
-        records = self._adapt(network, latents, device_targets, target_temperature, generator, progress)
+        records = self._adapt(network, latents, device_targets, target_temperature, generator, checkpoint, progress)
         with torch.no_grad():
             canvas = self._draw(network, latents, device_targets)
+        if refine:
+            return refine(start=self.teacher.to_bytes(canvas), checkpoint=dataclasses.replace(checkpoint, state=None))
         progress(self.adaptation + 1, self.adaptation + 1, {})
-        if self._refine is not None:
-            return self._refine.make(
-                targets,
-                generator,
-                target_temperature=target_temperature,
-                start=self.teacher.to_bytes(canvas),
-                checkpoint=checkpoint,
-                progress=progress,
-            )
         with torch.no_grad():
             view = self.objective.view(canvas, generator)
             terms, logits = self.objective(view, device_targets, target_temperature, self._memory())
@@ -215,20 +224,32 @@ class GeneratorSynthesis(SynthesisEngine):
         targets: Tensor,
         temperature: float,
         draws: torch.Generator,
+        checkpoint: Checkpoint,
         progress: Progress,
     ) -> list[tuple[int, dict[str, Tensor]]]:
         """Move a shard's copy of the generator and its latents, in place, towards its own targets."""
         latents.requires_grad_()
         groups = [{"params": network.parameters()}, {"params": [latents], "lr": self.latent_learning_rate}]
         optimiser = torch.optim.Adam(groups, lr=self.learning_rate, betas=self.betas)
-        records, memory = [], self._memory()
-        for step in range(self.adaptation):
+        first, records, memory = 0, [], self._memory()
+        if checkpoint.state is not None:
+            saved = copy.deepcopy(checkpoint.state)
+            first, records = saved["step"], saved["records"]
+            network.load_state_dict(saved["network"])
+            optimiser.load_state_dict(saved["optimiser"])
+            latents.data.copy_(saved["latents"])
+            draws.set_state(saved["draws"])
+        for step in range(first, self.adaptation):
             view = self.objective.view(self._draw(network, latents, targets), draws)
             terms, _ = self.objective(view, targets, temperature, memory)
             optimiser.zero_grad(set_to_none=True)
             terms["total"].backward()
             optimiser.step()
-            records.append((step, {name: value.detach() for name, value in terms.items()}))
+            if step % max(1, self.adaptation // RECORDS_PER_SHARD) == 0:
+                records.append((step, {name: value.detach() for name, value in terms.items()}))
+            checkpoint.offer(
+                functools.partial(_adaptation_state, step + 1, network, latents, optimiser, draws, records)
+            )
             progress(step + 1, self.adaptation + 1, {})
         return records
 
@@ -255,10 +276,20 @@ class GeneratorSynthesis(SynthesisEngine):
         is NAYER's noisy layer (arXiv:2310.00258), which is drawn anew for every batch.
         """
         network = self._network()
-        network.load_state_dict(self._part(f"generator.{int(torch.randint(self.snapshots, (), generator=draws))}"))
+        part = self._part(f"generator.{int(torch.randint(self.snapshots, (), generator=draws))}")
         if self.adaptation:
             initialise(network.project, draws)
+            part |= {f"{FIRST_LAYER}.{name}": tensor for name, tensor in network.project.state_dict().items()}
+        network.load_state_dict(part)
         return network.train()
+
+    def _kept(self, network: ImageGenerator) -> dict[str, Tensor]:
+        """A snapshot: without the first layer, most of all weights, if every shard draws that anew."""
+        return {
+            name: tensor.detach().cpu().clone()
+            for name, tensor in network.state_dict().items()
+            if not (self.adaptation and name.startswith(f"{FIRST_LAYER}."))
+        }
 
     def _memory(self) -> StatisticsMemory:
         """The statistics at the end of learning, which no shard changes."""
@@ -288,5 +319,24 @@ def _learning_state(
         "optimiser": optimiser.state_dict(),
         "memory": memory.past,
         "kept": list(kept),
+        "records": list(records),
+    }
+
+
+def _adaptation_state(
+    step: int,
+    network: ImageGenerator,
+    latents: Tensor,
+    optimiser: torch.optim.Adam,
+    draws: torch.Generator,
+    records: list[tuple[int, dict[str, Tensor]]],
+) -> dict[str, Any]:
+    """What continues a shard's adaptation at `step`."""
+    return {
+        "step": step,
+        "network": network.state_dict(),
+        "latents": latents.detach(),
+        "optimiser": optimiser.state_dict(),
+        "draws": draws.get_state(),
         "records": list(records),
     }

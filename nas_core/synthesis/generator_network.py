@@ -17,8 +17,9 @@ WIDEST = 4
 class ImageGenerator(nn.Module):
     """Upsampling and convolutions, each with BatchNorm and LeakyReLU 0.2; a sigmoid keeps pixels in the valid range.
 
-    Soft targets need no other input than hard ones: the class code is linear in the probabilities. BatchNorm always
-    uses the batch's own statistics (the network is called in train mode), so an image depends on its batch.
+    Soft targets need no other input than hard ones: the class code is linear in the probabilities, and as large for a
+    thousand classes as for ten. BatchNorm always uses the batch's own statistics (the network is called in train mode),
+    so an image depends on its batch.
 
     Args:
         canvas: (channels, height, width) of the canvases.
@@ -39,6 +40,8 @@ class ImageGenerator(nn.Module):
         self.canvas_size = canvas[1:]
         self.start = (widths[0], *(-(-side // 2**number) for side in self.canvas_size))
         self.class_code = nn.Linear(num_classes, latent, bias=False)
+        # A linear layer's initial weights shrink with the root of its inputs, of which a class is a single one.
+        self._code_gain = math.sqrt(num_classes / 10)
         self.project = nn.Linear(latent, math.prod(self.start))
         self.first_norm = nn.BatchNorm2d(widths[0])
         self.convolutions = nn.ModuleList(
@@ -52,7 +55,7 @@ class ImageGenerator(nn.Module):
         self, latents: Float[Tensor, "batch latent"], targets: Float[Tensor, "batch classes"]
     ) -> Float[Tensor, "batch channels canvas_height canvas_width"]:
         """Pixels in [0, 1], in float32 whatever the precision inside."""
-        x = self.project(latents + self.class_code(targets)).view(-1, *self.start)
+        x = self.project(latents + self._code_gain * self.class_code(targets)).view(-1, *self.start)
         x = self.first_norm(x.contiguous(memory_format=torch.channels_last))
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = F.leaky_relu(norm(convolution(F.interpolate(x, scale_factor=2))), 0.2)

@@ -4,15 +4,17 @@ Both engines go down this loss; one moves pixels, the other the weights of a gen
 """
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from nas_core.compilation import check_compiler, compiled
+from nas_core.errors import InputError
 from nas_core.settings.precision import Precision
 from nas_core.settings.synthesis import LabelCalibration, LossWeights
 from nas_core.synthesis.labels import soft_predictions
@@ -80,6 +82,7 @@ class Objective:
         min_scale: Smallest area of a window as a share of the teacher's input, in (0, 1]; see `random_window`.
         precision: Arithmetic of the teacher; images and losses are float32 in any case.
         compile: Whether teacher and losses run as compiled code.
+        section: Where these settings are in the config, for messages.
 
     Source:
         Data-Free NAS, arXiv:2112.02086; DeepInversion, arXiv:1912.08795.
@@ -93,8 +96,9 @@ class Objective:
         min_scale: float = 1.0,
         precision: Precision = "auto",
         compile: bool = False,  # noqa: A002 - the config's name
+        section: str = "synthesis.engine",
     ) -> None:
-        self.teacher, self.losses, self.min_scale = teacher, losses, min_scale
+        self.teacher, self.losses, self.min_scale, self._section = teacher, losses, min_scale, section
         self._precision: Precision = precision
         self._weights = losses.model_dump()
         self._compile = compile
@@ -107,9 +111,16 @@ class Objective:
         return ObservedTeacher(self.teacher, self._precision, compile=self._compile)
 
     def check(self) -> None:
-        """Raise InputError if the machine cannot run what was asked for."""
+        """Raise InputError if the machine cannot compile, or the teacher has no statistics to match."""
         if self._compile:
-            check_compiler(self.teacher.device, "synthesis.engine.compile")
+            check_compiler(self.teacher.device, f"{self._section}.compile")
+        wanted = [name for name in ("batch_norm", "relative_batch_norm") if self._weights[name] > 0]
+        if wanted and not self.teacher.batch_norms:
+            raise InputError(
+                "synthesis matches the running statistics of BatchNorm layers, of which the teacher has none (its norm "
+                f"layers: {_norm_layers(self.teacher)}): use another teacher, or set "
+                f"{self._section}.losses.{wanted[0]} to 0 for images from the class loss and priors alone"
+            )
 
     def view(
         self,
@@ -224,3 +235,13 @@ class Objective:
         distances = [statistics_distance(s.batch_mean, s.batch_var, s.running_mean, s.running_var) for s in statistics]
         distances[0] = distances[0] * self.losses.first_batch_norm
         return torch.stack(distances).sum()
+
+
+def _norm_layers(teacher: Teacher) -> str:
+    """The teacher's normalisation layers by type and number, such as "12 LayerNorm"."""
+    found = Counter(
+        type(module).__name__ + (" without running statistics" if isinstance(module, nn.BatchNorm2d) else "")
+        for module in teacher.module.modules()
+        if "Norm" in type(module).__name__
+    )
+    return ", ".join(f"{count} {name}" for name, count in found.items()) or "none, or folded into the convolutions"

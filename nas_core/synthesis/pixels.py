@@ -36,6 +36,7 @@ class PixelSynthesis(SynthesisEngine):
         losses: Weights of the loss terms.
         precision: Arithmetic of the teacher; canvas, losses and Adam are float32 in any case.
         compile: Whether teacher and losses run as compiled code.
+        section: Where these settings are in the config, for messages.
 
     Source:
         Data-Free NAS, arXiv:2112.02086; DeepInversion, arXiv:1912.08795.
@@ -55,14 +56,17 @@ class PixelSynthesis(SynthesisEngine):
         losses: LossWeights,
         precision: Precision = "auto",
         compile: bool = False,  # noqa: A002 - the config's name
+        section: str = "synthesis.engine",
     ) -> None:
-        self.objective = Objective(teacher, losses, min_scale=min_scale, precision=precision, compile=compile)
-        self.teacher, self.canvas_size, self.labels = teacher, canvas_size, labels
+        self.objective = Objective(
+            teacher, losses, min_scale=min_scale, precision=precision, compile=compile, section=section
+        )
+        self.teacher, self.canvas_size, self.labels, self._section = teacher, canvas_size, labels, section
         self.stages, self.warmup = stages, warmup
         self.learning_rate, self.betas = learning_rate, betas
 
     def check(self) -> None:
-        """Check that every stage's resolution exists, that the teacher can see it, and the compiler."""
+        """Check that every stage's resolution exists, that the teacher can see it, and the loss."""
         self.objective.check()
         for divisor in sorted({stage.divisor for stage in self.stages} - {1}):
             self._check_divisor(divisor)
@@ -147,7 +151,7 @@ class PixelSynthesis(SynthesisEngine):
         window, canvas = self.teacher.input_shape[1:], self.canvas_size
         if any(side % divisor for side in (*canvas, *window)):
             raise InputError(
-                f"synthesis.engine.stages has divisor {divisor}, which does not divide the canvas "
+                f"{self._section}.stages has divisor {divisor}, which does not divide the canvas "
                 f"{canvas[0]}x{canvas[1]} and the teacher's input {window[0]}x{window[1]}: choose another divisor or "
                 "synthesis.canvas"
             )
@@ -156,7 +160,7 @@ class PixelSynthesis(SynthesisEngine):
             self.teacher.logits(torch.zeros(2, self.teacher.input_shape[0], *size, device=self.teacher.device))
         except REFUSALS as error:
             raise InputError(
-                f"synthesis.engine.stages has divisor {divisor}, but the teacher cannot take images of "
+                f"{self._section}.stages has divisor {divisor}, but the teacher cannot take images of "
                 f"{size[0]}x{size[1]} ({reason_of(error)}): leave out that stage"
             ) from error
 

@@ -36,11 +36,16 @@ class ShardImages:
 
     def __post_init__(self) -> None:
         """Refuse what diverged."""
-        if not (self.losses.isfinite().all() and self.soft_labels.isfinite().all()):
-            raise InputError(
-                "synthesis diverged: its losses are no longer finite numbers; lower synthesis.engine.learning_rate, "
-                "and check the weights of the teacher"
-            )
+        refuse_divergence(self.losses, self.soft_labels)
+
+
+def refuse_divergence(*figures: Tensor) -> None:
+    """Raise InputError if one of these is no finite number."""
+    if not all(figure.isfinite().all() for figure in figures):
+        raise InputError(
+            "synthesis diverged: its losses are no longer finite numbers; lower the learning_rate of synthesis.engine, "
+            "and check the weights of the teacher"
+        )
 
 
 def history(records: Sequence[tuple[int, dict[str, Tensor]]]) -> list[dict[str, Any]]:

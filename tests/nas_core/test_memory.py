@@ -9,6 +9,7 @@ from nas_core import memory
 from nas_core.errors import InputError
 from nas_core.execution import Local, Processes
 from nas_core.memory import activations, canvas_memory, check_memory, near, shard_bytes, total_memory
+from nas_core.settings.synthesis import GeneratorSpec, PixelSpec
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.teachers.teacher import Teacher
 
@@ -21,6 +22,14 @@ def test_the_toy_teacher_keeps_two_layers_of_eight_3x3_maps(teacher: Teacher):
 def test_a_shard_is_its_canvases_four_times_and_the_activations(teacher: Teacher):
     config = SynthesisConfig(canvas=(10, 12), batch_size=5)
     assert shard_bytes(teacher, config) == 5 * (3 * 10 * 12 * 16 + 144 * 2)
+
+
+def test_a_generator_keeps_the_maps_of_its_own_layers_too(teacher: Teacher):
+    """Of a canvas of 8 x 8: a norm of two channels at 4 x 4; at 8 x 8 a convolution and a norm of one, three pixels."""
+    spec = GeneratorSpec(width=2)
+    pixels, drawn = (SynthesisConfig(canvas=(8, 8), batch_size=5, engine=engine) for engine in (PixelSpec(), spec))
+    more = shard_bytes(teacher, drawn) - shard_bytes(teacher, pixels)
+    assert more == 5 * 2 * (2 * 4 * 4 + (1 + 1 + 3) * 8 * 8)
 
 
 def test_a_shard_larger_than_memory_is_refused_with_both_numbers(teacher: Teacher, monkeypatch):

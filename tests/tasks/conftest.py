@@ -19,6 +19,7 @@ from tasks.stages import (
     finetune_student,
     initialise_noise,
     keep_latency_table,
+    learn_engine,
     measure_latency,
     requested,
     retrain_architecture,
@@ -48,7 +49,9 @@ def perform(run: Run) -> dict[str, Manifest]:
 
     with disable_run_logger(), working_in(run):
         forget_missing.fn(run)
-        images = {(-1, shard): piece(initialise_noise) for shard in range(run.config.synthesis.shards)}
+        first = piece(initialise_noise)
+        learned = [piece(learn_engine, first)] if run.config.synthesis.engine.learns else []
+        images = {(-1, shard): (learned or [first])[0] for shard in range(run.config.synthesis.shards)}
         for round_ in range(run.config.synthesis.rounds):
             for shard in range(run.config.synthesis.shards):
                 images[round_, shard] = piece(synthesize, images[round_ - 1, shard], round=round_, shard=shard)
@@ -64,7 +67,7 @@ def perform(run: Run) -> dict[str, Manifest]:
         judgement = piece(evaluate_student, dataset, model, others)
         latency = piece(measure_latency, model)
         report = piece(write_report, [dataset, found, model, judgement, latency], shard_rounds)
-    searched = [dataset, *costs, *points, found]
+    searched = [first, *learned, dataset, *costs, *points, found]
     return {m.piece: m for m in [*images.values(), *searched, model, *others, judgement, latency, report]}
 
 

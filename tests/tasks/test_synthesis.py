@@ -77,5 +77,7 @@ def test_shards_of_the_generator_are_drawn_by_what_was_learned(tmp_path: Path):
             synthesize.work(run, f"synthesis-{number}", "key", learned, round=number, shard=0) for number in (0, 1)
         ]
         digests.append((learned.digest, *(shard.digest for shard in shards)))
+        store = SyntheticStore.open(run.layout.dataset)
+        assert np.array_equal(store.read(1, 0, "targets"), store.read(0, 0, "soft_labels"))
     assert digests[0] == digests[1]
     assert not set(digests[0]) & set(digests[2])

@@ -13,16 +13,20 @@ from pydantic import ValidationError
 from torch import nn
 
 from nas_core.checkpoint import Checkpoint
+from nas_core.errors import InputError
+from nas_core.ops.initialisation import initialise
 from nas_core.seeding import generator
 from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, LossWeights, PixelSpec, PixelStage
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.synthesis.generator import GeneratorSynthesis
 from nas_core.synthesis.generator_network import ImageGenerator
-from nas_core.synthesis.labels import one_hot
+from nas_core.synthesis.labels import one_hot, shard_classes
 from nas_core.synthesis.losses import mode_seeking
 from nas_core.synthesis.objective import StatisticsMemory
 from nas_core.synthesis.statistics import LayerStatistics
+from nas_core.teachers.networks import resnet20
+from nas_core.teachers.teacher import Teacher
 
 TARGETS = one_hot(torch.tensor([0, 1, 0, 1, 1, 0, 0, 1]), 2)
 BOTH = torch.arange(2)
@@ -116,20 +120,41 @@ def test_refinement_goes_on_from_the_drawn_canvases():
 
 def test_an_interrupted_refinement_ends_with_the_same_bytes():
     moving = PixelSpec(stages=(PixelStage(iterations=4),), warmup=0, learning_rate=0.1)
-    made, saved = learned_engine(refinement=moving), []
+    made, saved, adapted = learned_engine(refinement=moving, adaptation=3), [], []
 
     def save(state: dict) -> None:
         saved.append(copy.deepcopy(state))
-        if len(saved) == 2:
+        if len(saved) == 3 + 2:
             raise Interruption
 
     with pytest.raises(Interruption):
         made.make(TARGETS, generator(0, "test"), checkpoint=Checkpoint(save=save, seconds=0.0))
-    resumed = made.make(TARGETS, generator(0, "test"), checkpoint=Checkpoint(state=saved[-1]))
     straight = made.make(TARGETS, generator(0, "test"))
+    resumed = made.make(
+        TARGETS, generator(0, "test"), checkpoint=Checkpoint(state=saved[-1]), progress=lambda *_: adapted.append(_)
+    )
     assert saved[-1]["step"] == 2
     assert torch.equal(resumed.canvases, straight.canvases)
     assert torch.equal(resumed.soft_labels, straight.soft_labels)
+    assert len(adapted) == 2, "the adaptation, which was over, is not done again"
+
+
+@pytest.mark.parametrize("stop_at", [1, 3])
+def test_an_interrupted_adaptation_ends_with_the_same_bytes(stop_at):
+    made, saved = learned_engine(adaptation=4), []
+
+    def stop(done, *_):
+        if done == stop_at:
+            raise Interruption
+
+    checkpoint = Checkpoint(save=lambda state: saved.append(copy.deepcopy(state)), seconds=0.0)
+    with pytest.raises(Interruption):
+        made.make(TARGETS, generator(0, "test"), checkpoint=checkpoint, progress=stop)
+    resumed = made.make(TARGETS, generator(0, "test"), checkpoint=Checkpoint(state=saved[-1]))
+    straight = made.make(TARGETS, generator(0, "test"))
+    assert saved[-1]["step"] == stop_at
+    assert torch.equal(resumed.canvases, straight.canvases)
+    assert resumed.history == straight.history
 
 
 @pytest.mark.parametrize("stop_at", [1, 25, 39])
@@ -142,7 +167,9 @@ def test_interrupted_learning_ends_with_the_same_bytes(stop_at):
             raise Interruption
 
     with pytest.raises(Interruption):
-        engine().learn(BOTH, 16, 0, Checkpoint(save=lambda state: saved.append(_copied(state)), seconds=0.0), stop)
+        engine().learn(
+            BOTH, 16, 0, Checkpoint(save=lambda state: saved.append(copy.deepcopy(state)), seconds=0.0), stop
+        )
     resumed, records = engine().learn(BOTH, 16, 0, Checkpoint(state=saved[-1]))
     straight, expected = engine().learn(BOTH, 16, 0, Checkpoint())
     assert saved[-1]["step"] == stop_at
@@ -151,11 +178,75 @@ def test_interrupted_learning_ends_with_the_same_bytes(stop_at):
     assert records == expected
 
 
-def _copied(state):
-    """As a checkpoint file holds it: later changes of the run's tensors do not reach it."""
-    import copy
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"diversity": 0.0}, {"memory": 0.0}, {"warmup": 0}, {"betas": (0.9, 0.999)}, {"learning_rate": 0.01},
+        {"precision": "bfloat16"}, {"losses": LossWeights(classification=2, batch_norm=0.2, total_variation=0)},
+    ],
+)  # fmt: skip
+def test_every_setting_of_learning_has_a_part_in_what_is_learned(changes):
+    usual, other = (
+        engine(**({"steps": 6, "precision": "float32"} | given)).learn(BOTH, 16, 0, Checkpoint())[0]
+        for given in ({}, changes)
+    )
+    assert not torch.equal(usual["generator.1.paint.weight"], other["generator.1.paint.weight"])
 
-    return copy.deepcopy(state)
+
+@pytest.mark.parametrize("changes", [{"latent_learning_rate": 1e-9}, {"memory": 0.0}])
+def test_every_setting_of_adaptation_has_a_part_in_the_images(changes):
+    usual, other = learned_engine(steps=6, adaptation=4), engine(steps=6, adaptation=4, **changes)
+    other.load(usual._learned)
+    made = [one.make(TARGETS, generator(0, "test")).history[-1] for one in (usual, other)]
+    assert made[0] != made[1]
+
+
+def test_snapshots_are_of_different_steps_and_without_a_layer_that_shards_draw_anew():
+    """Two of 40 steps: after the first tenth, at equal distances, the last one included."""
+    assert engine()._snapshot_steps() == {22, 40}
+    adapting, _ = engine().learn(BOTH, 16, 0, Checkpoint())
+    drawing, _ = engine(adaptation=0).learn(BOTH, 16, 0, Checkpoint())
+    assert not torch.equal(adapting["generator.0.paint.weight"], adapting["generator.1.paint.weight"])
+    assert {name.split(".")[2] for name in drawing.keys() - adapting.keys()} == {"project"}
+
+
+def test_learning_that_diverges_is_refused_at_once():
+    made, steps = engine(), []
+    made.teacher.module.scale.data.fill_(torch.nan)
+    with pytest.raises(InputError, match="synthesis diverged"):
+        made.learn(BOTH, 16, 0, Checkpoint(), lambda *_: steps.append(_))
+    assert not steps
+
+
+def test_a_class_is_as_visible_among_a_thousand_as_among_ten():
+    spread = []
+    for classes in (10, 1000):
+        network, seen = ImageGenerator((1, 8, 8), classes, latent=256, width=2), []
+        initialise(network, generator(0, "test"))
+        network.project.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+        network(torch.zeros(10, 256), one_hot(torch.arange(10), classes))
+        spread.append(float(seen[0].detach().std()))
+    assert spread[0] == pytest.approx(1 / math.sqrt(3 * 10), rel=0.05)
+    assert spread[1] == pytest.approx(spread[0], rel=0.05)
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((1, 8, 8), 2), ((3, 16, 24), 7), ((3, 8, 8), 1000)])
+def test_any_shape_and_number_of_classes(shape: tuple[int, int, int], classes: int):
+    channels = shape[0]
+    module = resnet20(in_channels=channels, num_classes=classes)
+    teacher = Teacher(module, shape, (0.5,) * channels, (0.25,) * channels, tuple(map(str, range(classes))))
+    spec = GeneratorSpec(steps=2, snapshots=1, warmup=0, adaptation=1, latent=4, width=2)
+    made = build_engine(teacher, SynthesisConfig(engine=spec))
+    made.load(made.learn(torch.arange(classes), 5, 0, Checkpoint())[0])
+    images = made.make(one_hot(shard_classes(0, 0, 5, classes), classes), generator(0, "test"))
+    assert images.canvases.shape == (5, channels, *SynthesisConfig().canvas_size(shape))
+    assert images.soft_labels.shape == (5, classes)
+
+
+def test_a_refinement_that_does_not_fit_is_named():
+    refinement = PixelSpec(stages=(PixelStage(divisor=3, iterations=50), PixelStage()))
+    with pytest.raises(InputError, match=r"synthesis\.engine\.refinement\.stages has divisor 3"):
+        engine(refinement=refinement).check()
 
 
 def test_only_chosen_classes_are_learned():

@@ -50,19 +50,24 @@ from benchmarks.common import CLASSES, add_device, hardware, read_images
 from benchmarks.synthesis_quality import load_teacher, with_windows
 from nas_core.checkpoint import Checkpoint
 from nas_core.device import resolve_device
+from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.search_spaces.base import Choices, Supernet
 from nas_core.search_spaces.lookup import AccuracyTable
 from nas_core.seeding import generator
+from nas_core.settings.spaces import NasBench201Spec
+from nas_core.settings.strategies import SposSpec
 from nas_core.strategies import SearchTask, Strategy, macs_budget, strategies
 from nas_core.strategies.spos import Rating
-from nas_core.strategies.training_free import TrainingFree, TrainingFreeRating, log_rank_sums
+from nas_core.strategies.successive_halving import SuccessiveHalving
+from nas_core.strategies.training_free import SCORES, TrainingFree, TrainingFreeRating, images_of, log_rank_sums
 from nas_core.synthesis.labels import one_hot
 from nas_core.teachers import Teacher
 from nas_core.training.batches import Batch, SyntheticBatches
+from nas_core.training.recipe import Recipe
 from storage.checkpoints import load_checkpoint, save_checkpoint
 from storage.dataset import SyntheticImages, SyntheticStore
-from storage.files import digest_of_file, read_json, write_json
+from storage.files import digest_of, digest_of_file, read_json, write_json
 from storage.layout import RunLayout
 
 mpl.use("agg")
@@ -108,11 +113,30 @@ class Settings:
 
     def key(self, kind: str, method: str, seed: int) -> str:
         """What a row depends on, beside the code."""
+        # With all defaults written out: a row is stale if one of them has changed.
+        config = [spec.model_dump(mode="json") for spec in specs(method)]
+        judged_by = [digest_of_content(self.table), self.column, RANKED, RECALIBRATION]
+        return json.dumps([config, self._data(kind, seed), judged_by])
+
+    def supernet(self, kind: str, method: str, seed: int) -> tuple[Path, str] | None:
+        """Where the trained supernet of one-shot methods is kept, and what it depends on; None for the others.
+
+        Methods that train it alike share it: SPOS, SPOS with a prior, random search with weight sharing.
+        """
+        space, strategy = specs(method)
+        if not isinstance(strategy, SposSpec):
+            return None
+        training = strategy.model_dump(mode="json", include={*Recipe.model_fields, "sampling", "mac_bins"})
+        key = json.dumps([space.model_dump(mode="json"), training, self._data(kind, seed)])
+        return self.out / f"supernet-{digest_of(key.encode())[:12]}.ckpt", key
+
+    def _data(self, kind: str, seed: int) -> list[Any]:
+        """What the images of a row and their labels depend on."""
         directory = self.directory(kind, seed)
         data = None if directory is None else digest_of_run(directory)
-        config = yaml.safe_load((ROWS / f"{method}.yaml").read_text())
-        files = [digest_of_content(file) for file in (self.weights, self.images, self.table)]
-        return json.dumps([config, kind, seed, self.count, self.validation, self.column, RANKED, data, files])
+        files = [digest_of_content(file) for file in (self.weights, self.images)]
+        device = resolve_device(self.device).type
+        return [kind, seed, self.count, self.validation, BATCH, TEMPERATURE, device, data, files]
 
 
 # Asked for by every row, of the same few files.
@@ -126,6 +150,13 @@ def digest_of_run(directory: Path) -> str:
     if "digest" not in provenance:
         sys.exit(f"the dataset of {directory} is not finished; run it with --until synthesis first")
     return provenance["digest"]
+
+
+def specs(method: str) -> tuple[NasBench201Spec, Spec]:
+    """The space and the strategy of a row's file."""
+    config = yaml.safe_load((ROWS / f"{method}.yaml").read_text())
+    strategy = strategies.spec(config["strategy"]["name"]).model_validate(config["strategy"])
+    return NasBench201Spec.model_validate(config["space"]), strategy
 
 
 class TrueLabels(SyntheticBatches):
@@ -181,7 +212,8 @@ def main() -> None:
     failed = nasbench201(settings, missing)
     kept = [read_json(path) for path in sorted(settings.out.glob("*-seed*.json"))]
     # Those of other settings, or of kinds of data that the command line does not name, are left out.
-    done = [row for row in kept if row.get("key") == settings.key(row["kind"], row["method"], row["seed"])]
+    known = [row for row in kept if row["method"] in METHODS]
+    done = [row for row in known if row.get("key") == settings.key(row["kind"], row["method"], row["seed"])]
     text = table(done)
     (settings.out / "table.md").write_text(text + "\n")
     plot_rankings(done, settings.out / "ranking.png")
@@ -238,16 +270,13 @@ def nasbench201(settings: Settings, wanted: Sequence[tuple[str, str, int]]) -> l
 @task(task_run_name="{method} on {kind}, seed {seed}")
 def row(settings: Settings, kind: str, method: str, seed: int) -> None:
     """Search with one method on one kind of data, and judge what was found and how it ranks."""
-    config = yaml.safe_load((ROWS / f"{method}.yaml").read_text())
+    space_spec, strategy_spec = specs(method)
     truth = AccuracyTable.read(settings.table, settings.column)
-    space = spaces.build(
-        spaces.spec("nasbench201").model_validate(config["space"]), input_shape=(3, 32, 32), num_classes=len(CLASSES)
-    )
-    spec = strategies.spec(config["strategy"]["name"]).model_validate(config["strategy"])
-    strategy = strategies.build(spec)
+    space = spaces.build(space_spec, input_shape=(3, 32, 32), num_classes=len(CLASSES))
+    strategy = strategies.build(strategy_spec)
     work = make_task(settings, kind, seed, space)
     file, key = settings.row(kind, method, seed), settings.key(kind, method, seed)
-    course = Course(file.with_suffix(".ckpt"), key)
+    course = Course(file.with_suffix(".ckpt"), key, settings.supernet(kind, method, seed))
     outcome = strategy.search(work, course.checkpoint(), lambda *_: None)
     seconds = course.seconds()
     judged = [space.parse(text) for text in ranked_architectures(truth)]
@@ -259,17 +288,17 @@ def row(settings: Settings, kind: str, method: str, seed: int) -> None:
         "method": method,
         "seed": seed,
         "key": key,
-        "images": settings.count,
+        "images": images_used(strategy, settings),
         "architecture": str(outcome.architecture),
         "accuracy": found,
         "regret": round(BEST - found, 2),
         "seconds": round(seconds, 1),
         "ranking_seconds": round(course.seconds() - seconds, 1),
         "curve": [truth.of(space.parse(record["architecture"])) for record in outcome.search],
-        "curve_seconds": course.ends(len(outcome.search)),
+        "curve_seconds": course.ends(len(outcome.search)) if not isinstance(strategy, SuccessiveHalving) else [],
         "macs_tau": rank_figures([space.macs(space.choices(a)) for a in judged], accuracies)["tau"],
         "environment": environment(work.device),
-        "settings": config,
+        "settings": {"space": space_spec.model_dump(mode="json"), "strategy": strategy_spec.model_dump(mode="json")},
     }
     if scores is not None:
         figures |= rank_figures(scores, accuracies) | {"scores": scores, "accuracies": accuracies}
@@ -278,17 +307,28 @@ def row(settings: Settings, kind: str, method: str, seed: int) -> None:
     print(json.dumps({name: figures.get(name) for name in SHOWN}), flush=True)
 
 
+def images_used(strategy: Strategy, settings: Settings) -> int:
+    """Images of its kind that a search learns from, rates on or scores with."""
+    if not isinstance(strategy, TrainingFree):
+        return settings.count + settings.validation
+    looked = any(score in SCORES and images_of(score, strategy.inputs) == "synthetic" for score in strategy.scores)
+    return min(strategy.images, settings.count) if looked else 0
+
+
 class Course:
     """A search's checkpoints with the time that it has taken, interruptions left out.
 
     Args:
         file: Where they are kept.
         key: What the search depends on.
+        supernet: File and key of a trained supernet that the search may start from, with the time that it took, and
+            leaves behind for others; None: it has none that others train alike.
     """
 
-    def __init__(self, file: Path, key: str) -> None:
-        self.file, self._key = file, key
-        self._kept = load_checkpoint(file, key) or {"search": None, "saved": []}
+    def __init__(self, file: Path, key: str, supernet: tuple[Path, str] | None = None) -> None:
+        self.file, self._key, self._supernet = file, key, supernet
+        trained = load_checkpoint(*supernet) if supernet else None
+        self._kept = load_checkpoint(file, key) or trained or {"search": None, "saved": []}
         before = self._kept["saved"][-1] if self._kept["saved"] else 0.0
         self._started = time.monotonic() - before
 
@@ -301,10 +341,16 @@ class Course:
         return Checkpoint(self._kept["search"], self._save)
 
     def ends(self, records: int) -> list[float]:
-        """When each of the last epochs or generations ended, in seconds, as many as there are records of them."""
+        """When each of the last epochs or generations ended, in seconds, as many as there are records of them.
+
+        Successive halving saves more often than it has records: it has no such course.
+        """
         return [round(seconds, 1) for seconds in self._kept["saved"][-records:]]
 
     def _save(self, state: dict[str, Any]) -> None:
+        if self._supernet and "evolution" in state and not self._supernet[0].exists():
+            trained = {"search": {"supernet": state["supernet"]}, "saved": self._kept["saved"]}
+            save_checkpoint(*self._supernet, trained)
         self._kept = {"search": state, "saved": [*self._kept["saved"], self.seconds()]}
         save_checkpoint(self.file, self._key, self._kept)
 
@@ -415,7 +461,8 @@ def spread(rows: list[dict[str, Any]], name: str, digits: int) -> str:
     if not values:
         return "-"
     text = f"{mean(values):.{digits}f}"
-    return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 and digits else text
+    missing = f" ({len(values)} of {len(rows)})" * (len(values) < len(rows))
+    return (f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 and digits else text) + missing
 
 
 def plot_rankings(rows: list[dict[str, Any]], path: Path) -> None:

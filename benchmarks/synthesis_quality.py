@@ -62,7 +62,9 @@ PAPER_LABELS = LabelCalibration.model_validate("paper")
 # Of the prototype that the project started from; the same for all rows, so that rows differ in one thing each.
 LOSSES = LossWeights(batch_norm=1.0, total_variation=1e-3)
 # What tells rows of one data set and seed apart.
-ASKED = ("count", "minutes", "generator_steps", "iterations", "compile", "test_images", "steps")
+SYNTHESISED = ("count", "minutes", "generator_steps", "iterations", "compile")
+JUDGED_BY = ("test_images", "color_jitter", "steps")
+ASKED = (*SYNTHESISED, *JUDGED_BY)
 # Columns of the table that need no real image: name of the measure, factor, format.
 MEASURES = {
     "agreement %": ("teacher_top1", 100, ".1f"),
@@ -121,6 +123,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--grids", type=Path, help="folder for a picture of each data set")
     parser.add_argument("--iterations", type=int, default=400, help="optimisation steps per round")
     parser.add_argument("--steps", type=int, default=1200, help="distillation steps of 128 images")
+    parser.add_argument("--color-jitter", type=float, default=0.0, help="retrain.color_jitter of the distillation")
     add_device(parser)
     parser.add_argument("--compile", action="store_true", help="synthesise by compiled code")
     parser.add_argument("--test-images", type=int, default=10_000, help="real images that judge the student")
@@ -141,7 +144,7 @@ def measure(
     if arguments.grids:
         save_grid(canvases[sample], targets[sample], arguments.grids / f"{name}-{len(canvases)}-seed{seed}.png")
     started = time.monotonic()
-    student = distil(canvases, teacher, seed, arguments.steps)
+    student = distil(canvases, teacher, seed, arguments)
     distillation_seconds = time.monotonic() - started
     return {
         "set": name,
@@ -177,7 +180,7 @@ def kept_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespa
     if name == "run":
         store = SyntheticImages(RunLayout(arguments.run).dataset)
         return ImageSet(store.canvases, store.targets, seconds=seconds_of_run(arguments.run))
-    made_by = [name, *(getattr(arguments, field) for field in ASKED if field not in ("test_images", "steps")), seed]
+    made_by = [name, *(getattr(arguments, field) for field in SYNTHESISED), seed]
     if name not in ("noise", "real"):
         made_by.append(digest_of_json(settings(name, arguments, teacher).model_dump(mode="json"))[:8])
     file = arguments.keep and arguments.keep / f"{'-'.join(map(str, made_by))}.safetensors"
@@ -309,11 +312,11 @@ def bar(description: str) -> Progress:
     return progress
 
 
-def distil(canvases: Canvases, teacher: Teacher, seed: int, steps: int) -> torch.nn.Module:
+def distil(canvases: Canvases, teacher: Teacher, seed: int, arguments: argparse.Namespace) -> torch.nn.Module:
     """A fresh ResNet-20, taught by the teacher on random windows of the images."""
     student = resnet20().to(teacher.device)
     data = SyntheticBatches(with_windows(canvases), teacher, STUDENT_BATCH)
-    epochs = epochs_of(len(canvases), steps)
+    epochs = epochs_of(len(canvases), arguments.steps)
     config = RetrainConfig(
         epochs=epochs,
         learning_rate=0.3,
@@ -321,6 +324,7 @@ def distil(canvases: Canvases, teacher: Teacher, seed: int, steps: int) -> torch
         weight_decay=5e-4,
         temperature=20.0,
         mixup=float(epochs >= SEEN_OFTEN),
+        color_jitter=arguments.color_jitter,
     )
     data.augmentation = augmentation(config)
     retrain(student, data, config, seed, Checkpoint(), bar("student"))

@@ -18,8 +18,11 @@ from safetensors.torch import save_file
 from benchmarks import nasbench201 as benchmark
 from nas_core.search_spaces.nasbench201 import EDGES, OPERATIONS, NasBench201
 from nas_core.seeding import generator
+from nas_core.settings.spaces import NasBench201Spec
+from nas_core.settings.strategies import SposSpec
 from nas_core.strategies import strategies
 from nas_core.teachers.networks import resnet20
+from nas_core.training.batches import SyntheticBatches
 
 SPACE = NasBench201(channels=8, cells=1, input_shape=(3, 32, 32), num_classes=10)
 
@@ -58,7 +61,70 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> benchmark.Settings:
 def test_every_row_is_a_strategy_on_the_benchmarks_space(method: str):
     config = yaml.safe_load((benchmark.ROWS / f"{method}.yaml").read_text())
     assert config["space"] == {"name": "nasbench201", "channels": 8, "cells": 1}
-    strategies.build(strategies.spec(config["strategy"]["name"]).model_validate(config["strategy"]))
+    strategies.build(benchmark.specs(method)[1])
+
+
+def test_a_row_is_stale_when_a_default_that_it_relies_on_changes(settings: benchmark.Settings, monkeypatch):
+    before = settings.key("noise", "spos", 0)
+    space, strategy = benchmark.specs("spos")
+    assert "weight_decay" not in yaml.safe_load((benchmark.ROWS / "spos.yaml").read_text())["strategy"]
+    changed = strategy.model_copy(update={"weight_decay": 1.0})
+    monkeypatch.setattr(benchmark, "specs", lambda _: (space, changed))
+    assert settings.key("noise", "spos", 0) != before
+
+
+def test_methods_that_train_a_supernet_alike_share_it(settings: benchmark.Settings, tmp_path: Path, monkeypatch):
+    """Random search with weight sharing finds the same as alone, in the time of both, and does not train again."""
+    spos, random, other = (settings.supernet("noise", method, 0) for method in ("spos", "random-ws", "darts"))
+    assert spos == random != settings.supernet("noise", "spos", 1)
+    assert other is None
+
+    def short(method: str) -> tuple[NasBench201Spec, SposSpec]:
+        fields = {"epochs": 1, "population": 2, "generations": 1, "parents": 1, "crossovers": 1, "mutants": 1}
+        return NasBench201Spec(channels=2, cells=1), SposSpec(**(fields | {"population": 2 + (method != "spos")}))
+
+    monkeypatch.setattr(benchmark, "specs", short)
+    monkeypatch.setattr(benchmark, "RANKED", 20)
+    found = {}
+    for folder, methods in (("alone", ["random-ws"]), ("shared", ["spos", "random-ws"])):
+        here = dataclasses.replace(settings, out=tmp_path / folder)
+        here.out.mkdir()
+        for method in methods:
+            benchmark.row.fn(here, "noise", method, 0)
+            if method == "spos":
+                monkeypatch.setattr(SyntheticBatches, "epoch", refuse_a_second_pass(SyntheticBatches.epoch))
+        found[folder] = json.loads(here.row("noise", "random-ws", 0).read_text())
+    assert found["shared"]["architecture"] == found["alone"]["architecture"]
+    assert found["shared"]["scores"] == found["alone"]["scores"]
+    first = json.loads((tmp_path / "shared" / "noise-spos-seed0.json").read_text())
+    assert found["shared"]["seconds"] > 0.2 * first["seconds"]
+
+
+def refuse_a_second_pass(epoch):
+    """Only the images that a path's BatchNorm statistics come from are drawn again."""
+
+    def once(self, draws):
+        assert draws.initial_seed() != generator(0, "search.batches", 0).initial_seed(), "trains again"
+        return epoch(self, draws)
+
+    return once
+
+
+@pytest.mark.parametrize(
+    ("method", "images"), [("macs", 0), ("az-nas", 0), ("naswot", 24), ("training-free", 24), ("spos", 32)]
+)
+def test_images_used_are_those_that_a_search_looks_at(settings: benchmark.Settings, method: str, images: int):
+    """Of 24 to learn from and 8 to rate on; scores ask for 64."""
+    assert benchmark.images_used(strategies.build(benchmark.specs(method)[1]), settings) == images
+
+
+def test_the_rankings_judge_is_none_of_those_that_chose(settings: benchmark.Settings):
+    truth = benchmark.AccuracyTable.read(settings.table, settings.column)
+    names = sorted(truth.accuracies)
+    order = torch.randperm(len(names), generator=generator(0, "benchmark.ranked")).tolist()
+    judged = benchmark.ranked_architectures(truth)
+    assert len(set(judged)) == 300
+    assert not set(judged) & {names[index] for index in order[:300]}
 
 
 def test_a_score_that_is_the_truth_ranks_perfectly(settings: benchmark.Settings):

@@ -13,7 +13,7 @@ from nas_core.settings.synthesis import GeneratorSpec
 
 ASKED = {
     "count": 256, "minutes": None, "generator_steps": 40, "iterations": 20, "compile": False, "test_images": 100,
-    "steps": 10,
+    "color_jitter": 0.0, "steps": 10,
 }  # fmt: skip
 
 

@@ -35,6 +35,11 @@ PUBLISHED: dict[Score, Images] = {
 }
 
 
+def images_of(score: Score, inputs: Inputs) -> Images:
+    """Which images a score looks at."""
+    return PUBLISHED[score] if inputs == "published" else inputs
+
+
 class TrainingFreeRating:
     """Scores the stand-alone networks of architectures; the same images and the same seed for each.
 
@@ -50,13 +55,9 @@ class TrainingFreeRating:
         self._costs = [cost for cost in (macs_budget(), parameter_budget()) if cost.name in scores]
         self._groups: list[tuple[Batch, list[Score]]] = []
         for kind, make in (("noise", _noise), ("synthetic", _synthetic)):
-            chosen: list[Score] = [name for name in SCORES if name in scores and kind == self._kind(name, inputs)]
+            chosen: list[Score] = [name for name in SCORES if name in scores and kind == images_of(name, inputs)]
             if chosen:
                 self._groups.append((make(task, images, generator(task.seed, "search.training-free.images")), chosen))
-
-    @staticmethod
-    def _kind(score: Score, inputs: Inputs) -> Images:
-        return PUBLISHED[score] if inputs == "published" else inputs
 
     def __call__(self, path: Choices) -> dict[str, Any]:
         """The figures of an architecture: {"scores": {name: value, or None where it cannot be scored}}."""

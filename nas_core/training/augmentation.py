@@ -21,11 +21,13 @@ class Augmentation:
             (0, 1]; None: windows of the input's size, not scaled.
         cutout: Side of the square that every image loses, in pixels; 0: none.
         mixup: Chance of each image to be mixed with another one of its batch, in [0, 1].
+        color_jitter: How much brightness, contrast and saturation vary, in [0, 1).
     """
 
     crop_scale: float | None = None
     cutout: int = 0
     mixup: float = 0.0
+    color_jitter: float = 0.0
 
 
 def scaled_crop(
@@ -63,6 +65,28 @@ def scaled_crop(
         for whole, side in zip((height, width), part, strict=True)
     )
     return transforms.resized_crop(canvas, top, left, *part, list(size), antialias=True)
+
+
+def color_jitter(
+    images: UInt8[Tensor, "batch channels height width"], strength: float, generator: torch.Generator
+) -> UInt8[Tensor, "batch channels height width"]:
+    """Images of another brightness, contrast and saturation, in this order, each image by factors of its own.
+
+    Args:
+        images: Bytes; of one channel, they have no saturation to change.
+        strength: Factors are uniform in [1 - strength, 1 + strength): 0 leaves the images as they are; 1 could make
+            them black, even or grey.
+        generator: Source of the draws. torchvision's own transform draws from the global one.
+
+    Source:
+        torchvision's ColorJitter, without hue; grey is the channels' plain mean here.
+    """
+    factors = 1 + strength * (2 * torch.rand((3, len(images), 1, 1, 1), generator=generator) - 1)
+    brightness, contrast, saturation = factors.to(images.device)
+    pixels = images.float() * brightness
+    pixels = torch.lerp(pixels.mean(dim=(1, 2, 3), keepdim=True), pixels, contrast)
+    pixels = torch.lerp(pixels.mean(dim=1, keepdim=True), pixels, saturation)
+    return pixels.round().clamp(0, 255).to(torch.uint8)
 
 
 def cutout(

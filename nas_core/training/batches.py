@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from nas_core.teachers.teacher import Teacher
-from nas_core.training.augmentation import Augmentation, cutout, mixup, scaled_crop
+from nas_core.training.augmentation import Augmentation, color_jitter, cutout, mixup, scaled_crop
 from nas_core.training.canvases import Canvases, read
 
 Order = Callable[[torch.Generator], Int64[Tensor, " images"]]
@@ -121,7 +121,9 @@ class SyntheticBatches:
     def _labelled(
         self, images: UInt8[Tensor, "batch channels height width"], generator: torch.Generator | None = None
     ) -> Batch:
-        """Normalised and labelled; with a generator, images are first mixed and lose the square of the augmentation."""
+        """Normalised and labelled; with a generator, images first go through the augmentation."""
+        if generator is not None and self.augmentation.color_jitter:
+            images = color_jitter(images, self.augmentation.color_jitter, generator)
         normalised = self.teacher.normalise(images.to(self.teacher.device))
         if generator is not None and self.augmentation.mixup:
             normalised = mixup(normalised, self.augmentation.mixup, generator)

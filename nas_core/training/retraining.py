@@ -122,7 +122,7 @@ def check_retraining(space: SearchSpace, config: RetrainConfig) -> None:
 
 def augmentation(config: RetrainConfig) -> Augmentation:
     """How images vary in a retraining."""
-    return Augmentation(config.crop_scale, config.cutout, config.mixup)
+    return Augmentation(config.crop_scale, config.cutout, config.mixup, config.color_jitter)
 
 
 def retrain(

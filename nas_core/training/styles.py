@@ -82,6 +82,13 @@ class RetrainConfig(Recipe):
         le=1,
         description="chance of a training image to be a weighted mean of two, which the teacher labels; 0: none are",
     )
+    color_jitter: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="how much brightness, contrast and saturation of every training image vary, each by a factor of up "
+        "to 1 - or + this; the teacher labels what comes out. 0: not at all",
+    )
     crop_scale: float | None = Field(
         default=None,
         gt=0,

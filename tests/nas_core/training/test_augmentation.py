@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nas_core.seeding import generator
-from nas_core.training.augmentation import Augmentation, cutout, mixup, scaled_crop
+from nas_core.training.augmentation import Augmentation, color_jitter, cutout, mixup, scaled_crop
 
 
 def draws(position: int = 0) -> torch.Generator:
@@ -42,6 +42,40 @@ def test_mixup_spares_images_by_chance():
     assert torch.equal(mixtures(0.0), torch.eye(1024))
 
 
+def test_brightness_of_every_image_has_a_factor_of_its_own():
+    """Even grey images have neither contrast nor saturation: 100 becomes 50 to 150, uniformly."""
+    grey = color_jitter(torch.full((1024, 3, 4, 4), 100, dtype=torch.uint8), 0.5, draws())
+    assert torch.equal(grey, grey[:, :1, :1, :1].expand_as(grey))
+    shown = grey[:, 0, 0, 0].float().sort().values
+    assert float((shown - torch.linspace(50, 150, 1024)).abs().max()) < 100 * 1.63 / 32, "Kolmogorov's test at 1 %"
+
+
+def test_contrast_and_saturation_have_factors_of_their_own():
+    """Of grey images with steps of 40, contrast scales the steps; of even red ones, saturation the difference."""
+    steps = torch.full((1024, 3, 4, 4), 80, dtype=torch.uint8)
+    steps[..., 2:] = 120
+    shown = color_jitter(steps, 0.5, draws()).float()
+    brightness = shown.mean(dim=(1, 2, 3)) / 100
+    contrast = (shown[:, 0, 0, 3] - shown[:, 0, 0, 0]) / 40 / brightness
+    assert contrast.min() == pytest.approx(0.5, abs=0.05)
+    assert contrast.max() == pytest.approx(1.5, abs=0.05)
+    assert abs(float(torch.corrcoef(torch.stack([brightness, contrast]))[0, 1])) < 4 / 32
+    red = torch.full((1024, 3, 4, 4), 80, dtype=torch.uint8)
+    red[:, 0] = 110
+    shown = color_jitter(red, 0.5, draws()).float()
+    brightness = shown.mean(dim=(1, 2, 3)) / 90
+    difference = (shown[:, 0, 0, 0] - shown[:, 1, 0, 0]) / 30 / brightness
+    assert difference.min() < 0.5, "contrast takes away of it as well"
+    assert difference.max() > 1.5
+    assert torch.equal(color_jitter(red, 0.0, draws()), red)
+
+
+def test_colours_end_where_bytes_do():
+    white = color_jitter(torch.full((64, 1, 2, 2), 255, dtype=torch.uint8), 0.9, draws())
+    assert white.max() == 255
+    assert white.min() < 128
+
+
 def test_a_scaled_crop_of_everything_is_the_image_in_another_size():
     canvas = torch.full((1, 8, 8), 7, dtype=torch.uint8)
     canvas[:, :, 4:] = 9
@@ -62,7 +96,7 @@ def test_scaled_crops_show_parts_of_many_sizes():
 
 def test_teacher_and_student_see_the_same_augmented_images(make_batches):
     batches = make_batches(16, 8)
-    batches.augmentation = Augmentation(crop_scale=0.3, cutout=4, mixup=1.0)
+    batches.augmentation = Augmentation(crop_scale=0.3, cutout=4, mixup=1.0, color_jitter=0.5)
     batch = next(batches.epoch(draws()))
     assert batch.images.shape == (8, 3, 8, 8)
     assert ((batch.images == 0).sum(dim=(1, 2, 3)) >= 3 * 2 * 2).all(), "at least a quarter of a square in a corner"
@@ -71,6 +105,6 @@ def test_teacher_and_student_see_the_same_augmented_images(make_batches):
 
 def test_images_that_judge_are_not_augmented(make_batches):
     plain, augmented = make_batches(8, 8), make_batches(8, 8)
-    augmented.augmentation = Augmentation(crop_scale=0.3, cutout=4, mixup=1.0)
+    augmented.augmentation = Augmentation(crop_scale=0.3, cutout=4, mixup=1.0, color_jitter=0.5)
     assert torch.equal(next(plain.fixed()).images, next(augmented.fixed()).images)
     assert torch.equal(next(plain.fresh(draws())).images, next(augmented.fresh(draws())).images)

@@ -51,7 +51,9 @@ def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
         assert torch.equal(one.images, other.images)
 
 
-@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(crop_scale=0.3, cutout=3, mixup=0.7)])
+@pytest.mark.parametrize(
+    "augmentation", [Augmentation(), Augmentation(crop_scale=0.3, cutout=3, mixup=0.7, color_jitter=0.4)]
+)
 def test_a_reader_gives_the_batches_of_a_tensor_from_a_thread_of_its_own(teacher, stored, augmentation):
     reader = Reader(stored)
     ours, theirs = (passes(source, teacher, augmentation=augmentation) for source in (reader, stored))

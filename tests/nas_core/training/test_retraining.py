@@ -62,7 +62,8 @@ def test_the_second_classifier_leaves_the_first_weights_as_they_are():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"drop_path": 0.5}, {"average_decay": 0.9}, {"cutout": 4, "crop_scale": 0.2, "mixup": 0.5}]
+    "settings",
+    [{"drop_path": 0.5}, {"average_decay": 0.9}, {"cutout": 4, "crop_scale": 0.2, "mixup": 0.5, "color_jitter": 0.5}],
 )
 def test_an_interrupted_retraining_ends_with_the_same_bytes(make_batches, settings):
     config = RetrainConfig(epochs=3, **SHORT, **settings)

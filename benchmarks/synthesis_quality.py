@@ -24,6 +24,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -63,7 +64,7 @@ PAPER_LABELS = LabelCalibration.model_validate("paper")
 LOSSES = LossWeights(batch_norm=1.0, total_variation=1e-3)
 # What tells rows of one data set and seed apart.
 SYNTHESISED = ("count", "minutes", "generator_steps", "iterations", "compile")
-JUDGED_BY = ("test_images", "color_jitter", "steps")
+JUDGED_BY = ("test_images", "retrain", "steps")
 ASKED = (*SYNTHESISED, *JUDGED_BY)
 # Columns of the table that need no real image: name of the measure, factor, format.
 MEASURES = {
@@ -123,11 +124,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--grids", type=Path, help="folder for a picture of each data set")
     parser.add_argument("--iterations", type=int, default=400, help="optimisation steps per round")
     parser.add_argument("--steps", type=int, default=1200, help="distillation steps of 128 images")
-    parser.add_argument("--color-jitter", type=float, default=0.0, help="retrain.color_jitter of the distillation")
+    parser.add_argument(
+        "--retrain",
+        nargs="+",
+        default="",
+        metavar="FIELD=VALUE",
+        help="settings of the config's section retrain that the distillation has instead of the benchmark's",
+    )
     add_device(parser)
     parser.add_argument("--compile", action="store_true", help="synthesise by compiled code")
     parser.add_argument("--test-images", type=int, default=10_000, help="real images that judge the student")
     arguments = parser.parse_args()
+    arguments.retrain = " ".join(sorted(arguments.retrain))
     if arguments.count % (2 * SHARD["pixels"]):
         parser.error(f"--count is {arguments.count}; give a multiple of {2 * SHARD['pixels']}, so that sets are equal")
     return arguments
@@ -317,15 +325,16 @@ def distil(canvases: Canvases, teacher: Teacher, seed: int, arguments: argparse.
     student = resnet20().to(teacher.device)
     data = SyntheticBatches(with_windows(canvases), teacher, STUDENT_BATCH)
     epochs = epochs_of(len(canvases), arguments.steps)
-    config = RetrainConfig(
-        epochs=epochs,
-        learning_rate=0.3,
-        warmup_epochs=1,
-        weight_decay=5e-4,
-        temperature=20.0,
-        mixup=float(epochs >= SEEN_OFTEN),
-        color_jitter=arguments.color_jitter,
-    )
+    recipe = {
+        "epochs": epochs,
+        "learning_rate": 0.3,
+        "warmup_epochs": 1,
+        "weight_decay": 5e-4,
+        "temperature": 20.0,
+        "mixup": float(epochs >= SEEN_OFTEN),
+    }
+    changes = (change.partition("=") for change in arguments.retrain.split())
+    config = RetrainConfig.model_validate(recipe | {field: yaml.safe_load(value) for field, _, value in changes})
     data.augmentation = augmentation(config)
     retrain(student, data, config, seed, Checkpoint(), bar("student"))
     return student
@@ -373,10 +382,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["set"], *(row[field] for field in ASKED)), []).append(row)
-    for (name, *_, steps), found in groups.items():
+    for (name, *_, retraining, steps), found in groups.items():
         qualities = [row["quality"] for row in found]
         cells = [
-            f"{name}: {ROWS[name]}",
+            f"{name}: {ROWS[name]}" + f" (retrain: {retraining})" * bool(retraining),
             f"{mean(row['images'] for row in found):.0f}",
             f"{mean(row['synthesis_seconds'] for row in found):.0f}",
             "/".join(str(row.get("learning_steps", "?") or "-") for row in found),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from doubles import halves
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from benchmarks import synthesis_quality as benchmark
@@ -13,7 +14,7 @@ from nas_core.settings.synthesis import GeneratorSpec
 
 ASKED = {
     "count": 256, "minutes": None, "generator_steps": 40, "iterations": 20, "compile": False, "test_images": 100,
-    "color_jitter": 0.0, "steps": 10,
+    "retrain": "", "steps": 10,
 }  # fmt: skip
 
 
@@ -77,3 +78,16 @@ def test_an_engine_stops_nearest_to_its_time(monkeypatch):
     made = benchmark.make_set("generator", 0, halves(8), argparse.Namespace(**(ASKED | {"minutes": 1.0})))
     assert len(made.canvases) == 2 * 256
     assert made.learning_steps == 33
+
+
+def test_a_distillation_takes_settings_of_retraining(monkeypatch):
+    """A mistyped one is refused by the config itself."""
+    seen = []
+    monkeypatch.setattr(benchmark, "retrain", lambda _student, _data, config, *_: seen.append(config))
+    canvases = torch.zeros(256, 3, 36, 36, dtype=torch.uint8)
+    for given in ("", "average_decay=0.99 color_jitter=1"):
+        benchmark.distil(canvases, halves(8), 0, argparse.Namespace(**(ASKED | {"retrain": given})))
+    assert [(config.average_decay, config.color_jitter) for config in seen] == [(0, 0), (0.99, 1)]
+    assert seen[1] == seen[0].model_copy(update={"average_decay": 0.99, "color_jitter": 1.0})
+    with pytest.raises(ValidationError, match="colour_jitter"):
+        benchmark.distil(canvases, halves(8), 0, argparse.Namespace(**(ASKED | {"retrain": "colour_jitter=1"})))

@@ -21,7 +21,7 @@ class Augmentation:
             (0, 1]; None: windows of the input's size, not scaled.
         cutout: Side of the square that every image loses, in pixels; 0: none.
         mixup: Chance of each image to be mixed with another one of its batch, in [0, 1].
-        color_jitter: How much brightness, contrast and saturation vary, in [0, 1).
+        color_jitter: How much brightness, contrast, saturation and tint vary, in [0, 1].
     """
 
     crop_scale: float | None = None
@@ -70,23 +70,28 @@ def scaled_crop(
 def color_jitter(
     images: UInt8[Tensor, "batch channels height width"], strength: float, generator: torch.Generator
 ) -> UInt8[Tensor, "batch channels height width"]:
-    """Images of another brightness, contrast and saturation, in this order, each image by factors of its own.
+    """Images of another brightness, contrast, saturation and tint, in this order, each image by draws of its own.
 
     Args:
         images: Bytes; of one channel, they have no saturation to change.
-        strength: Factors are uniform in [1 - strength, 1 + strength): 0 leaves the images as they are; 1 could make
-            them black, even or grey.
+        strength: In [0, 1]; 0 leaves the images as they are. Brightness and contrast are multiplied by factors uniform
+            in 1 -+ strength / 2, saturation by one in 1 -+ strength; every channel is shifted by up to -+ strength / 10
+            of the range of values.
         generator: Source of the draws. torchvision's own transform draws from the global one.
 
     Source:
-        torchvision's ColorJitter, without hue; grey is the channels' plain mean here.
+        The colour distortion of SimCLR, arXiv:2002.05709, appendix A, with a tint in place of the turn in hue, and
+        saturation varied most.
     """
-    factors = 1 + strength * (2 * torch.rand((3, len(images), 1, 1, 1), generator=generator) - 1)
+    count, channels = images.shape[:2]
+    spread = strength * torch.tensor([0.5, 0.5, 1.0]).reshape(3, 1, 1, 1, 1)
+    factors = 1 + spread * (2 * torch.rand((3, count, 1, 1, 1), generator=generator) - 1)
+    tint = 25.5 * strength * (2 * torch.rand((count, channels, 1, 1), generator=generator) - 1)
     brightness, contrast, saturation = factors.to(images.device)
     pixels = images.float() * brightness
     pixels = torch.lerp(pixels.mean(dim=(1, 2, 3), keepdim=True), pixels, contrast)
     pixels = torch.lerp(pixels.mean(dim=1, keepdim=True), pixels, saturation)
-    return pixels.round().clamp(0, 255).to(torch.uint8)
+    return (pixels + tint.to(images.device)).round().clamp(0, 255).to(torch.uint8)
 
 
 def cutout(

@@ -85,9 +85,9 @@ class RetrainConfig(Recipe):
     color_jitter: float = Field(
         default=0.0,
         ge=0,
-        lt=1,
-        description="how much brightness, contrast and saturation of every training image vary, each by a factor of up "
-        "to 1 - or + this; the teacher labels what comes out. 0: not at all",
+        le=1,
+        description="how much brightness, contrast, saturation and tint of every training image vary; the teacher "
+        "labels what comes out. 0: not at all",
     )
     crop_scale: float | None = Field(
         default=None,

@@ -42,38 +42,54 @@ def test_mixup_spares_images_by_chance():
     assert torch.equal(mixtures(0.0), torch.eye(1024))
 
 
-def test_brightness_of_every_image_has_a_factor_of_its_own():
-    """Even grey images have neither contrast nor saturation: 100 becomes 50 to 150, uniformly."""
-    grey = color_jitter(torch.full((1024, 3, 4, 4), 100, dtype=torch.uint8), 0.5, draws())
-    assert torch.equal(grey, grey[:, :1, :1, :1].expand_as(grey))
-    shown = grey[:, 0, 0, 0].float().sort().values
-    assert float((shown - torch.linspace(50, 150, 1024)).abs().max()) < 100 * 1.63 / 32, "Kolmogorov's test at 1 %"
+def jittered(red: int, others: int, contrast: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """1,024 images at strength 0.4: of each, the two channels' values (image, channel) in its left and right half."""
+    images = torch.full((1024, 2, 4, 4), others, dtype=torch.uint8)
+    images[:, 0] = red
+    images[..., 2:] += contrast
+    shown = color_jitter(images, 0.4, draws()).float()
+    return shown[..., 0, 0], shown[..., 0, 3]
 
 
-def test_contrast_and_saturation_have_factors_of_their_own():
-    """Of grey images with steps of 40, contrast scales the steps; of even red ones, saturation the difference."""
-    steps = torch.full((1024, 3, 4, 4), 80, dtype=torch.uint8)
-    steps[..., 2:] = 120
-    shown = color_jitter(steps, 0.5, draws()).float()
-    brightness = shown.mean(dim=(1, 2, 3)) / 100
-    contrast = (shown[:, 0, 0, 3] - shown[:, 0, 0, 0]) / 40 / brightness
-    assert contrast.min() == pytest.approx(0.5, abs=0.05)
-    assert contrast.max() == pytest.approx(1.5, abs=0.05)
-    assert abs(float(torch.corrcoef(torch.stack([brightness, contrast]))[0, 1])) < 4 / 32
-    red = torch.full((1024, 3, 4, 4), 80, dtype=torch.uint8)
-    red[:, 0] = 110
-    shown = color_jitter(red, 0.5, draws()).float()
-    brightness = shown.mean(dim=(1, 2, 3)) / 90
-    difference = (shown[:, 0, 0, 0] - shown[:, 1, 0, 0]) / 30 / brightness
-    assert difference.min() < 0.5, "contrast takes away of it as well"
-    assert difference.max() > 1.5
-    assert torch.equal(color_jitter(red, 0.0, draws()), red)
+def test_even_grey_images_get_another_brightness_and_a_tint_of_their_own():
+    """Strength 0.4: a channel of black is shifted by up to 4 % of 255; the channels' difference is the tint alone."""
+    black, _ = jittered(0, 0)
+    assert float(black.max()) == pytest.approx(10.2, abs=0.5)
+    assert float((black == 0).float().mean()) == pytest.approx(0.5, abs=0.06)
+    left, right = jittered(150, 150)
+    assert torch.equal(left, right)
+    assert float((left[:, 0] - left[:, 1]).abs().max()) == pytest.approx(20.4, abs=2)
+    mean = left.mean(dim=1)
+    assert 150 * 0.8 - 10.7 <= float(mean.min()) < 150 * 0.84
+    assert 150 * 1.16 < float(mean.max()) <= 150 * 1.2 + 10.7
 
 
-def test_colours_end_where_bytes_do():
-    white = color_jitter(torch.full((64, 1, 2, 2), 255, dtype=torch.uint8), 0.9, draws())
+def test_contrast_scales_the_difference_of_an_images_halves():
+    """By 0.8 to 1.2 times the brightness's 0.8 to 1.2, which the tint leaves alone."""
+    left, right = jittered(100, 100, contrast=40)
+    factors = (right - left)[:, 0] / 40
+    assert float(factors.min()) < 0.75
+    assert float(factors.max()) > 1.3
+    assert 0.62 < float(factors.min()) < float(factors.max()) < 1.46
+    assert float(factors.mean()) == pytest.approx(1, abs=0.02)
+
+
+def test_saturation_scales_the_difference_of_the_channels():
+    """By 0.6 to 1.4, beside brightness, contrast and tint: on average not at all, and for each image by its own."""
+    left, _ = jittered(160, 80)
+    differences = left[:, 0] - left[:, 1]
+    assert float(differences.mean()) == pytest.approx(80, abs=3)
+    # Variances of the three factors and, in units of the difference, of two tints.
+    variance = (1 + 0.4**2 / 3) * (1 + 0.2**2 / 3) ** 2 - 1 + 2 * (10.2 / 80) ** 2 / 3
+    assert float((differences / 80).var()) == pytest.approx(variance, rel=0.15)
+
+
+def test_no_strength_changes_nothing_and_bytes_stay_bytes():
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(8, 3, 16, 16)
+    assert torch.equal(color_jitter(images, 0.0, draws()), images)
+    white = color_jitter(torch.full((64, 1, 2, 2), 255, dtype=torch.uint8), 1.0, draws())
     assert white.max() == 255
-    assert white.min() < 128
+    assert white.min() < 160
 
 
 def test_a_scaled_crop_of_everything_is_the_image_in_another_size():

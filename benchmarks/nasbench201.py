@@ -4,7 +4,8 @@
         --table nasbench201_cifar10.csv --synthetic runs/cifar --out results/nasbench201
 
 Rows are kinds of data x methods x seeds. Every row is a task of a Prefect flow and a JSON file of its own in --out, and
-a search in progress a checkpoint beside it: run again to go on. A method is a file of settings in
+a search in progress a checkpoint beside it: run again to go on. Methods that train a supernet alike share it
+(supernet-*.ckpt); the time of each has the training in it. A method is a file of settings in
 benchmarks/nasbench201_rows. True accuracies judge a finished search and its ranking; nothing else reads them. Rankings
 are judged on 300 architectures of which none was among the 300 that settings were chosen by. Real images are in the
 rows "real" and "real-labels" only, which are there for comparison.
@@ -47,7 +48,7 @@ from scipy.stats import kendalltau, spearmanr
 from torch import Tensor
 
 from benchmarks.common import CLASSES, add_device, hardware, read_images
-from benchmarks.synthesis_quality import load_teacher, with_windows
+from benchmarks.synthesis_quality import CANVAS, load_teacher, with_windows
 from nas_core.checkpoint import Checkpoint
 from nas_core.device import resolve_device
 from nas_core.registry import Spec
@@ -136,7 +137,7 @@ class Settings:
         data = None if directory is None else digest_of_run(directory)
         files = [digest_of_content(file) for file in (self.weights, self.images)]
         device = resolve_device(self.device).type
-        return [kind, seed, self.count, self.validation, BATCH, TEMPERATURE, device, data, files]
+        return [kind, seed, self.count, self.validation, CANVAS, BATCH, TEMPERATURE, device, data, files]
 
 
 # Asked for by every row, of the same few files.
@@ -348,7 +349,7 @@ class Course:
         return [round(seconds, 1) for seconds in self._kept["saved"][-records:]]
 
     def _save(self, state: dict[str, Any]) -> None:
-        if self._supernet and "evolution" in state and not self._supernet[0].exists():
+        if self._supernet and "evolution" in state and "evolution" not in (self._kept["search"] or {}):
             trained = {"search": {"supernet": state["supernet"]}, "saved": self._kept["saved"]}
             save_checkpoint(*self._supernet, trained)
         self._kept = {"search": state, "saved": [*self._kept["saved"], self.seconds()]}

@@ -49,8 +49,8 @@ from nas_core.teachers.networks import resnet20
 from nas_core.training.batches import SyntheticBatches
 from nas_core.training.retraining import augmentation, retrain
 from nas_core.training.styles import RetrainConfig
-from storage.dataset import SyntheticImages
-from storage.files import digest_of_json, read_json, write_bytes, write_json
+from storage.dataset import SyntheticImages, SyntheticStore
+from storage.files import digest_of_file, digest_of_json, read_json, write_bytes, write_json
 from storage.layout import RunLayout
 
 SHARD = {"pixels": 128, "generator": 256}
@@ -62,10 +62,14 @@ JUDGED = 2048  # images that the data-free measures look at
 PAPER_LABELS = LabelCalibration.model_validate("paper")
 # Of the prototype that the project started from; the same for all rows, so that rows differ in one thing each.
 LOSSES = LossWeights(batch_norm=1.0, total_variation=1e-3)
-# What tells rows of one data set and seed apart.
+# Options that decide what the images of a row are, and how they are judged.
 SYNTHESISED = ("count", "minutes", "generator_steps", "iterations", "compile")
 JUDGED_BY = ("test_images", "retrain", "steps")
-ASKED = (*SYNTHESISED, *JUDGED_BY)
+# What --retrain may change: the student, its batches and how long it learns are the benchmark's.
+CHANGEABLE = (
+    "learning_rate", "final_learning_rate", "weight_decay", "gradient_clip", "precision", "temperature",
+    "average_decay", "color_jitter", "crop_scale", "cutout", "mixup",
+)  # fmt: skip
 # Columns of the table that need no real image: name of the measure, factor, format.
 MEASURES = {
     "agreement %": ("teacher_top1", 100, ".1f"),
@@ -93,10 +97,12 @@ def main() -> None:
     teacher = load_teacher(arguments.weights).to(resolve_device(arguments.device))
     test = read_images(arguments.images, "test", arguments.test_images)
     done: list[dict[str, Any]] = json.loads(arguments.json.read_text())["rows"] if arguments.json.exists() else []
+    if any("made_by" not in row for row in done):
+        sys.exit(f"{arguments.json} holds rows of an earlier version of this benchmark; give another --json")
     for seed in arguments.seeds:
         for name in arguments.rows:
-            wanted = (name, seed, *(getattr(arguments, field) for field in ASKED))
-            if any((row["set"], row["seed"], *(row.get(field) for field in ASKED)) == wanted for row in done):
+            wanted = identity(name, seed, teacher, arguments)
+            if any({field: row[field] for field in wanted} == wanted for row in done):
                 continue
             row = measure(name, seed, teacher, test, arguments)
             print(json.dumps(row), flush=True)
@@ -135,10 +141,28 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="synthesise by compiled code")
     parser.add_argument("--test-images", type=int, default=10_000, help="real images that judge the student")
     arguments = parser.parse_args()
+    for change in arguments.retrain:
+        field, sign, _ = change.partition("=")
+        if field not in CHANGEABLE or not sign:
+            parser.error(f"--retrain {change}: give FIELD=VALUE with one of the fields {', '.join(CHANGEABLE)}")
     arguments.retrain = " ".join(sorted(arguments.retrain))
     if arguments.count % (2 * SHARD["pixels"]):
         parser.error(f"--count is {arguments.count}; give a multiple of {2 * SHARD['pixels']}, so that sets are equal")
     return arguments
+
+
+def identity(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What tells a row from others: a digest of all that its images depend on but the code, and how it is judged."""
+    made_by: dict[str, Any] = {field: getattr(arguments, field) for field in SYNTHESISED}
+    made_by |= {"set": name, "seed": seed, "teacher": teacher.fingerprint(), "device": teacher.device.type}
+    if name == "run":
+        made_by["run"] = SyntheticStore.open(RunLayout(arguments.run).dataset).provenance
+    elif name == "real":
+        made_by["images"] = digest_of_file(arguments.images)
+    elif name != "noise":
+        made_by["settings"] = settings(name, arguments, teacher).model_dump(mode="json")
+    judged_by = {field: getattr(arguments, field) for field in JUDGED_BY}
+    return {"made_by": digest_of_json(made_by)[:12], **judged_by}
 
 
 def measure(
@@ -152,7 +176,8 @@ def measure(
     if arguments.grids:
         save_grid(canvases[sample], targets[sample], arguments.grids / f"{name}-{len(canvases)}-seed{seed}.png")
     started = time.monotonic()
-    student = distil(canvases, teacher, seed, arguments)
+    recipe = distillation(len(canvases), arguments)
+    student = distil(canvases, teacher, seed, recipe)
     distillation_seconds = time.monotonic() - started
     return {
         "set": name,
@@ -162,8 +187,12 @@ def measure(
         "synthesis_seconds": round(made.seconds, 1),
         "learning_steps": made.learning_steps,
         "distillation_seconds": round(distillation_seconds, 1),
+        "epochs": recipe.epochs,
+        "mixup": recipe.mixup,
         "quality": quality.figures(),
-    } | {field: getattr(arguments, field) for field in ASKED}
+        **{field: getattr(arguments, field) for field in SYNTHESISED},
+        **identity(name, seed, teacher, arguments),
+    }
 
 
 @dataclass(frozen=True)
@@ -173,7 +202,7 @@ class ImageSet:
     Attributes:
         canvases: The images.
         targets: The class probabilities that they were asked for.
-        learning_steps: Steps by which the generator learned; 0 of other rows.
+        learning_steps: Steps by which a generator learned; 0: there was none.
         seconds: What making them took.
     """
 
@@ -186,17 +215,15 @@ class ImageSet:
 def kept_set(name: str, seed: int, teacher: Teacher, arguments: argparse.Namespace) -> ImageSet:
     """A row's images: kept ones if the folder has them."""
     if name == "run":
-        store = SyntheticImages(RunLayout(arguments.run).dataset)
-        return ImageSet(store.canvases, store.targets, seconds=seconds_of_run(arguments.run))
-    made_by = [name, *(getattr(arguments, field) for field in SYNTHESISED), seed]
-    if name not in ("noise", "real"):
-        made_by.append(digest_of_json(settings(name, arguments, teacher).model_dump(mode="json"))[:8])
-    file = arguments.keep and arguments.keep / f"{'-'.join(map(str, made_by))}.safetensors"
+        dataset = RunLayout(arguments.run).dataset
+        images, engine = SyntheticImages(dataset), SyntheticStore.open(dataset).provenance["synthesis"]["engine"]
+        learning = engine["steps"] if engine["name"] == "generator" else 0
+        return ImageSet(images.canvases, images.targets, learning, seconds_of_run(arguments.run))
+    made_by = identity(name, seed, teacher, arguments)["made_by"]
+    file = arguments.keep and arguments.keep / f"{name}-seed{seed}-{made_by}.safetensors"
     if file and file.exists():
         found = load_file(file)
-        return ImageSet(
-            found["canvases"], found["targets"], int(found["learning_steps"]), float(found["seconds"].double())
-        )
+        return ImageSet(found["canvases"], found["targets"], int(found["learning_steps"]), float(found["seconds"]))
     started = time.monotonic()
     made = make_set(name, seed, teacher, arguments)
     made = dataclasses.replace(made, seconds=time.monotonic() - started)
@@ -320,11 +347,9 @@ def bar(description: str) -> Progress:
     return progress
 
 
-def distil(canvases: Canvases, teacher: Teacher, seed: int, arguments: argparse.Namespace) -> torch.nn.Module:
-    """A fresh ResNet-20, taught by the teacher on random windows of the images."""
-    student = resnet20().to(teacher.device)
-    data = SyntheticBatches(with_windows(canvases), teacher, STUDENT_BATCH)
-    epochs = epochs_of(len(canvases), arguments.steps)
+def distillation(images: int, arguments: argparse.Namespace) -> RetrainConfig:
+    """How a student learns from so many images: for the passes over them that are nearest to the steps asked for."""
+    epochs = max(2, round(arguments.steps / (images // STUDENT_BATCH)))
     recipe = {
         "epochs": epochs,
         "learning_rate": 0.3,
@@ -334,15 +359,16 @@ def distil(canvases: Canvases, teacher: Teacher, seed: int, arguments: argparse.
         "mixup": float(epochs >= SEEN_OFTEN),
     }
     changes = (change.partition("=") for change in arguments.retrain.split())
-    config = RetrainConfig.model_validate(recipe | {field: yaml.safe_load(value) for field, _, value in changes})
-    data.augmentation = augmentation(config)
-    retrain(student, data, config, seed, Checkpoint(), bar("student"))
+    return RetrainConfig.model_validate(recipe | {field: yaml.safe_load(value) for field, _, value in changes})
+
+
+def distil(canvases: Canvases, teacher: Teacher, seed: int, recipe: RetrainConfig) -> torch.nn.Module:
+    """A fresh ResNet-20, taught by the teacher on random windows of the images."""
+    student = resnet20().to(teacher.device)
+    data = SyntheticBatches(with_windows(canvases), teacher, STUDENT_BATCH)
+    data.augmentation = augmentation(recipe)
+    retrain(student, data, recipe, seed, Checkpoint(), bar("student"))
     return student
-
-
-def epochs_of(images: int, steps: int) -> int:
-    """Passes over a set of images that are nearest to so many steps."""
-    return max(2, round(steps / max(1, images // STUDENT_BATCH)))
 
 
 def with_windows(canvases: Canvases) -> Canvases:
@@ -381,24 +407,28 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [f"| {' | '.join((*columns, 'seeds'))} |", "|---" * (len(columns) + 1) + "|"]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["set"], *(row[field] for field in ASKED)), []).append(row)
-    for (name, *_, retraining, steps), found in groups.items():
+        groups.setdefault((row["set"], *(row[field] for field in (*SYNTHESISED, *JUDGED_BY))), []).append(row)
+    for found in groups.values():
+        name, retraining, steps = (found[0][field] for field in ("set", "retrain", "steps"))
         qualities = [row["quality"] for row in found]
         cells = [
             f"{name}: {ROWS[name]}" + f" (retrain: {retraining})" * bool(retraining),
             f"{mean(row['images'] for row in found):.0f}",
             f"{mean(row['synthesis_seconds'] for row in found):.0f}",
-            "/".join(str(row.get("learning_steps", "?") or "-") for row in found),
+            each(["?" if row["learning_steps"] is None else row["learning_steps"] or "-" for row in found]),
             str(steps),
-            "/".join(
-                f"{n}{' mixed' * (n >= SEEN_OFTEN)}" for n in {epochs_of(row["images"], steps): 0 for row in found}
-            ),
+            each([f"{row['epochs']}{' mixed' * bool(row['mixup'])}" for row in found]),
             spread([100 * row["student_top1"] for row in found]),
             *(f"{mean(q[field] for q in qualities) * scale:{form}}" for field, scale, form in MEASURES.values()),
             str(len(found)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def each(values: list[Any]) -> str:
+    """The different ones among the values of several seeds."""
+    return "/".join(dict.fromkeys(map(str, values)))
 
 
 def spread(values: list[float]) -> str:

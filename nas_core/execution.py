@@ -17,7 +17,11 @@ MOST_TASKS = 2000
 class _Engine(Spec):
     """What all engines share."""
 
-    threads: int | None = Field(default=None, ge=1, description="CPU threads of each shard; none: see the engine")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads of each shard, and of the generator's learning; none: see the engine",
+    )
     most_tasks: int = Field(
         default=MOST_TASKS,
         ge=1,

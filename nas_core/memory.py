@@ -68,8 +68,9 @@ def shard_bytes(teacher: Teacher, config: SynthesisConfig) -> int:
     shape = (teacher.input_shape[0], *config.canvas_size(teacher.input_shape))
     kept = activations(teacher)
     if isinstance(config.engine, GeneratorSpec):
-        network = ImageGenerator(shape, teacher.num_classes, config.engine.latent, config.engine.width)
-        kept += layer_outputs(network, torch.zeros(1, config.engine.latent), torch.zeros(1, teacher.num_classes))
+        with torch.device("meta"):  # counts without computing
+            network = ImageGenerator(shape, teacher.num_classes, config.engine.latent, config.engine.width).eval()
+            kept += layer_outputs(network, torch.zeros(1, config.engine.latent), torch.zeros(1, teacher.num_classes))
     return config.batch_size * (math.prod(shape) * BYTES_PER_CANVAS_VALUE + kept * BYTES_PER_ACTIVATION)
 
 

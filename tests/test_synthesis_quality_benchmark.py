@@ -2,11 +2,11 @@
 
 import argparse
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from doubles import halves
-from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from benchmarks import synthesis_quality as benchmark
@@ -18,10 +18,17 @@ ASKED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("images", "steps", "epochs"), [(12_032, 1200, 13), (12_032, 4800, 51), (1024, 1200, 150)])
-def test_steps_are_rounded_to_whole_passes(images: int, steps: int, epochs: int):
-    """Of 128 images each: 94 batches 13 times are 1,222 steps."""
-    assert benchmark.epochs_of(images, steps) == epochs
+def asked(**changes) -> argparse.Namespace:
+    return argparse.Namespace(**(ASKED | changes))
+
+
+@pytest.mark.parametrize(
+    ("images", "steps", "epochs", "mixed"), [(12_032, 1200, 13, 0), (12_032, 4800, 51, 1), (1024, 1200, 150, 1)]
+)
+def test_steps_are_rounded_to_whole_passes(images: int, steps: int, epochs: int, mixed: float):
+    """Of 128 images each: 94 batches 13 times are 1,222 steps. What is seen fifty times is mixed."""
+    recipe = benchmark.distillation(images, asked(steps=steps))
+    assert (recipe.epochs, recipe.mixup) == (epochs, mixed)
 
 
 def test_a_short_time_gives_an_engine_that_can_be_built():
@@ -41,17 +48,22 @@ def test_kept_images_are_those_of_the_same_settings(tmp_path: Path, monkeypatch)
         return benchmark.ImageSet(torch.zeros(2, 1, 36, 36, dtype=torch.uint8), torch.eye(2), learning_steps=7)
 
     monkeypatch.setattr(benchmark, "make_set", make_set)
-    teacher, asked = halves(8), argparse.Namespace(**ASKED, keep=tmp_path)
-    first, again = (benchmark.kept_set("generator", 0, teacher, asked) for _ in range(2))
+    teacher, usual = halves(8), asked(keep=tmp_path)
+    first, again = (benchmark.kept_set("generator", 0, teacher, usual) for _ in range(2))
     assert len(made) == 1
     assert again.learning_steps == first.learning_steps == 7
     assert again.seconds == pytest.approx(first.seconds)
     assert torch.equal(again.canvases, first.canvases)
-    benchmark.kept_set("generator", 1, teacher, asked)
-    benchmark.kept_set("generator", 0, teacher, argparse.Namespace(**(ASKED | {"minutes": 2.0}), keep=tmp_path))
+    benchmark.kept_set("generator", 1, teacher, usual)
+    benchmark.kept_set("generator", 0, teacher, asked(minutes=2.0, keep=tmp_path))
     monkeypatch.setitem(benchmark.SHARD, "generator", 128)
-    benchmark.kept_set("generator", 0, teacher, asked)
-    assert made == [("generator", 0, None), ("generator", 1, None), ("generator", 0, 2.0), ("generator", 0, None)]
+    benchmark.kept_set("generator", 0, teacher, usual)
+    other = halves(8)
+    other.module.scale.data.fill_(5.0)
+    benchmark.kept_set("generator", 0, other, usual)
+    assert made == [
+        ("generator", seed, minutes) for seed, minutes in ((0, None), (1, None), (0, 2.0), (0, None), (0, None))
+    ]
     assert all({"canvases", "targets", "seconds", "learning_steps"} == load_file(f).keys() for f in tmp_path.iterdir())
 
 
@@ -69,25 +81,58 @@ def test_an_engine_stops_nearest_to_its_time(monkeypatch):
 
     def shard_rounds(*_):
         clock[0] += 20
-        yield argparse.Namespace(canvases=torch.zeros(256, 1, 36, 36), targets=torch.zeros(256, 10))
+        yield SimpleNamespace(canvases=torch.zeros(256, 1, 36, 36), targets=torch.zeros(256, 10))
 
-    monkeypatch.setattr(benchmark.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(benchmark, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(benchmark, "build_engine", lambda *_: Engine())
     monkeypatch.setattr(benchmark, "affordable_engine", lambda spec, *_: spec.model_copy(update={"steps": 33}))
     monkeypatch.setattr(benchmark, "shard_rounds", shard_rounds)
-    made = benchmark.make_set("generator", 0, halves(8), argparse.Namespace(**(ASKED | {"minutes": 1.0})))
+    made = benchmark.make_set("generator", 0, halves(8), asked(minutes=1.0))
     assert len(made.canvases) == 2 * 256
     assert made.learning_steps == 33
 
 
-def test_a_distillation_takes_settings_of_retraining(monkeypatch):
-    """A mistyped one is refused by the config itself."""
-    seen = []
-    monkeypatch.setattr(benchmark, "retrain", lambda _student, _data, config, *_: seen.append(config))
-    canvases = torch.zeros(256, 3, 36, 36, dtype=torch.uint8)
-    for given in ("", "average_decay=0.99 color_jitter=1"):
-        benchmark.distil(canvases, halves(8), 0, argparse.Namespace(**(ASKED | {"retrain": given})))
-    assert [(config.average_decay, config.color_jitter) for config in seen] == [(0, 0), (0.99, 1)]
-    assert seen[1] == seen[0].model_copy(update={"average_decay": 0.99, "color_jitter": 1.0})
-    with pytest.raises(ValidationError, match="colour_jitter"):
-        benchmark.distil(canvases, halves(8), 0, argparse.Namespace(**(ASKED | {"retrain": "colour_jitter=1"})))
+def test_a_distillation_takes_settings_of_retraining():
+    usual = benchmark.distillation(256, asked())
+    changed = benchmark.distillation(256, asked(retrain="average_decay=0.99 color_jitter=1"))
+    assert changed == usual.model_copy(update={"average_decay": 0.99, "color_jitter": 1.0})
+
+
+COMMAND = ["synthesis_quality", "--weights", "w", "--images", "i", "--json", "rows.json"]
+
+
+@pytest.mark.parametrize("change", ["batch_size=64", "epochs=3", "colour_jitter=1", "mixup"])
+def test_settings_that_the_benchmark_would_ignore_are_refused(change: str, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [*COMMAND, "--retrain", change])
+    with pytest.raises(SystemExit):
+        benchmark.parse_arguments()
+    assert f"--retrain {change}: give FIELD=VALUE" in capsys.readouterr().err
+
+
+def test_rows_that_are_there_are_not_measured_again(tmp_path: Path, monkeypatch, capsys):
+    """The table has one line for two seeds; rows of another distillation are others; those of old files are refused."""
+    measured = []
+
+    def measure(name, seed, teacher, _test, arguments):
+        measured.append((name, seed, arguments.retrain))
+        figures = {field: getattr(arguments, field) for field in benchmark.SYNTHESISED}
+        figures |= {"set": name, "seed": seed, "images": 256, "student_top1": 0.5 + seed / 10, "synthesis_seconds": 1.0}
+        figures |= {"learning_steps": 7 + seed, "epochs": 5, "mixup": 0.0}
+        figures["quality"] = {field: 0.5 for field, *_ in benchmark.MEASURES.values()}
+        return figures | benchmark.identity(name, seed, teacher, arguments)
+
+    monkeypatch.setattr(benchmark, "measure", measure)
+    monkeypatch.setattr(benchmark, "load_teacher", lambda _: halves(8))
+    monkeypatch.setattr(benchmark, "read_images", lambda *_: None)
+    file = tmp_path / "rows.json"
+    command = [*COMMAND[:-1], str(file), "--rows", "generator", "--seeds", "0", "1"]
+    for more in ((), (), ("--retrain", "color_jitter=1")):
+        monkeypatch.setattr("sys.argv", [*command, *more])
+        benchmark.main()
+    assert measured == [("generator", seed, retrain) for retrain in ("", "color_jitter=1") for seed in (0, 1)]
+    lines = capsys.readouterr().out.strip().splitlines()[-2:]
+    assert "| 7/8 | 1200 | 5 | 55.0 ± 7.1 |" in lines[0]
+    assert "(retrain: color_jitter=1)" in lines[1]
+    file.write_text('{"rows": [{"set": "noise"}]}')
+    with pytest.raises(SystemExit, match="earlier version"):
+        benchmark.main()

@@ -24,15 +24,13 @@ from nas_core.seeding import generator as seeded
 from nas_core.settings.precision import Precision
 from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, LossWeights, PixelSpec, engines
 from nas_core.synthesis.engine import SynthesisEngine
-from nas_core.synthesis.generator_network import ImageGenerator
+from nas_core.synthesis.generator_network import FIRST_LAYER, ImageGenerator
 from nas_core.synthesis.labels import one_hot, shard_classes
 from nas_core.synthesis.losses import mode_seeking, soft_cross_entropy
 from nas_core.synthesis.objective import Objective, StatisticsMemory
 from nas_core.synthesis.pixels import PixelSynthesis
 from nas_core.synthesis.shard import RECORDS_PER_SHARD, ShardImages, history, refuse_divergence
 from nas_core.teachers.teacher import Teacher
-
-FIRST_LAYER = "project"  # of `ImageGenerator`
 
 
 @engines.register(GeneratorSpec)
@@ -120,7 +118,7 @@ class GeneratorSynthesis(SynthesisEngine):
     ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
         """Train the generator on fresh latents at every step; see `SynthesisEngine.learn`."""
         network = self._network()
-        initialise(network, seeded(seed, "synthesis.generator.weights"))
+        network.initialise(seeded(seed, "synthesis.generator.weights"))
         optimiser = torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=self.betas)
         memory = StatisticsMemory(self.memory)
         kept: list[dict[str, Tensor]] = []
@@ -174,14 +172,16 @@ class GeneratorSynthesis(SynthesisEngine):
         refine = self._refine and functools.partial(
             self._refine.make, targets, generator, target_temperature=target_temperature, progress=progress
         )
-        if refine and checkpoint.state is not None and "network" not in checkpoint.state:
-            return refine(checkpoint=checkpoint)  # which it had begun
+        if refine and checkpoint.state is not None and checkpoint.state.get("part") != "adaptation":
+            # The refinement's own state: it had begun, and needs no drawing to start from.
+            return refine(checkpoint=checkpoint)
         device_targets = targets.to(self.teacher.device)
         network = self._snapshot(generator)
         latents = torch.randn(len(targets), self.latent, generator=generator).to(self.teacher.device)
         records = self._adapt(network, latents, device_targets, target_temperature, generator, checkpoint, progress)
         with torch.no_grad():
             canvas = self._draw(network, latents, device_targets)
+        refuse_divergence(canvas)  # before bytes hide it
         if refine:
             return refine(start=self.teacher.to_bytes(canvas), checkpoint=dataclasses.replace(checkpoint, state=None))
         progress(self.adaptation + 1, self.adaptation + 1, {})
@@ -333,6 +333,7 @@ def _adaptation_state(
 ) -> dict[str, Any]:
     """What continues a shard's adaptation at `step`."""
     return {
+        "part": "adaptation",
         "step": step,
         "network": network.state_dict(),
         "latents": latents.detach(),

@@ -8,8 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
+from nas_core.ops.initialisation import initialise
+
 # The shorter side that a generator starts from is as near above this as halving the canvas, at least once, allows.
 SMALLEST_START = 8
+# The name of the layer that lays out what the others paint.
+FIRST_LAYER = "project"
 # Where early layers stop growing wider; the image of a large canvas passes through the widest ones at small size.
 WIDEST = 4
 
@@ -17,9 +21,8 @@ WIDEST = 4
 class ImageGenerator(nn.Module):
     """Upsampling and convolutions, each with BatchNorm and LeakyReLU 0.2; a sigmoid keeps pixels in the valid range.
 
-    Soft targets need no other input than hard ones: the class code is linear in the probabilities, and as large for a
-    thousand classes as for ten. BatchNorm always uses the batch's own statistics (the network is called in train mode),
-    so an image depends on its batch.
+    Soft targets need no other input than hard ones: the class code is linear in the probabilities. BatchNorm always
+    uses the batch's own statistics (the network is called in train mode), so an image depends on its batch.
 
     Args:
         canvas: (channels, height, width) of the canvases.
@@ -40,8 +43,6 @@ class ImageGenerator(nn.Module):
         self.canvas_size = canvas[1:]
         self.start = (widths[0], *(-(-side // 2**number) for side in self.canvas_size))
         self.class_code = nn.Linear(num_classes, latent, bias=False)
-        # A linear layer's initial weights shrink with the root of its inputs, of which a class is a single one.
-        self._code_gain = math.sqrt(num_classes / 10)
         self.project = nn.Linear(latent, math.prod(self.start))
         self.first_norm = nn.BatchNorm2d(widths[0])
         self.convolutions = nn.ModuleList(
@@ -51,11 +52,20 @@ class ImageGenerator(nn.Module):
         self.paint = nn.Conv2d(widths[-1], channels, 3, padding=1)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw all weights anew; the class code starts as large for a thousand classes as for ten.
+
+        A linear layer's weights shrink with the root of the number of its inputs, of which a class is a single one.
+        """
+        initialise(self, generator)
+        self.class_code.weight.mul_(math.sqrt(self.class_code.in_features / 10))
+
     def forward(
         self, latents: Float[Tensor, "batch latent"], targets: Float[Tensor, "batch classes"]
     ) -> Float[Tensor, "batch channels canvas_height canvas_width"]:
         """Pixels in [0, 1], in float32 whatever the precision inside."""
-        x = self.project(latents + self._code_gain * self.class_code(targets)).view(-1, *self.start)
+        x = self.project(latents + self.class_code(targets)).view(-1, *self.start)
         x = self.first_norm(x.contiguous(memory_format=torch.channels_last))
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = F.leaky_relu(norm(convolution(F.interpolate(x, scale_factor=2))), 0.2)

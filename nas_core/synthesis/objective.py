@@ -219,7 +219,7 @@ class Objective:
 
         Args:
             canvas: The finished images, normalised.
-            last_logits: What the teacher said of the last window that was optimised.
+            last_logits: What the teacher said of the last window of which the loss was taken.
             labels: How to make labels of them.
             draws: Source of new windows.
         """

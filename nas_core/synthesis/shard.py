@@ -43,8 +43,8 @@ def refuse_divergence(*figures: Tensor) -> None:
     """Raise InputError if one of these is no finite number."""
     if not all(figure.isfinite().all() for figure in figures):
         raise InputError(
-            "synthesis diverged: its losses are no longer finite numbers; lower the learning_rate of synthesis.engine, "
-            "and check the weights of the teacher"
+            "synthesis diverged: its losses are no longer finite numbers; lower the learning_rate of synthesis.engine "
+            "(of its refinement, if that came last), and check the weights of the teacher"
         )
 
 

@@ -75,13 +75,13 @@ def color_jitter(
     Args:
         images: Bytes; of one channel, they have no saturation to change.
         strength: In [0, 1]; 0 leaves the images as they are. Brightness and contrast are multiplied by factors uniform
-            in 1 -+ strength / 2, saturation by one in 1 -+ strength; every channel is shifted by up to -+ strength / 10
+            in 1 ± strength / 2, saturation by one in 1 ± strength; every channel is shifted by up to ± strength / 10
             of the range of values.
         generator: Source of the draws. torchvision's own transform draws from the global one.
 
     Source:
-        The colour distortion of SimCLR, arXiv:2002.05709, appendix A, with a tint in place of the turn in hue, and
-        saturation varied most.
+        After the colour distortion of SimCLR, arXiv:2002.05709, appendix A, which turns the hue instead of tinting,
+        varies all three by 0.8 x strength in random order, spares a fifth of the images and makes another fifth grey.
     """
     count, channels = images.shape[:2]
     spread = strength * torch.tensor([0.5, 0.5, 1.0]).reshape(3, 1, 1, 1, 1)

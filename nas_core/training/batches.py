@@ -122,9 +122,11 @@ class SyntheticBatches:
         self, images: UInt8[Tensor, "batch channels height width"], generator: torch.Generator | None = None
     ) -> Batch:
         """Normalised and labelled; with a generator, images first go through the augmentation."""
+        # First, so that what is rounded to bytes again does not depend on where the canvases are kept.
+        images = images.to(self.teacher.device)
         if generator is not None and self.augmentation.color_jitter:
             images = color_jitter(images, self.augmentation.color_jitter, generator)
-        normalised = self.teacher.normalise(images.to(self.teacher.device))
+        normalised = self.teacher.normalise(images)
         if generator is not None and self.augmentation.mixup:
             normalised = mixup(normalised, self.augmentation.mixup, generator)
         if generator is not None and self.augmentation.cutout:

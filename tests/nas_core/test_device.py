@@ -117,7 +117,8 @@ def test_retraining_gives_the_same_weights(device):
 
 
 @pytest.mark.parametrize(
-    "augmentation", [Augmentation(), Augmentation(crop_scale=0.3, cutout=9, mixup=0.7, color_jitter=0.4)]
+    "augmentation",
+    [Augmentation(), Augmentation(color_jitter=0.4), Augmentation(crop_scale=0.3, cutout=9, mixup=0.7)],
 )
 def test_canvases_in_the_devices_memory_give_the_same_batches(device, augmentation):
     canvases = torch.randint(256, (40, 3, 36, 38), generator=generator(0, "toy.canvases")).to(torch.uint8)

@@ -14,7 +14,6 @@ from torch import nn
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
-from nas_core.ops.initialisation import initialise
 from nas_core.seeding import generator
 from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, LossWeights, PixelSpec, PixelStage
 from nas_core.synthesis.build import build_engine
@@ -120,7 +119,7 @@ def test_refinement_goes_on_from_the_drawn_canvases():
 
 def test_an_interrupted_refinement_ends_with_the_same_bytes():
     moving = PixelSpec(stages=(PixelStage(iterations=4),), warmup=0, learning_rate=0.1)
-    made, saved, adapted = learned_engine(refinement=moving, adaptation=3), [], []
+    made, saved, refined = learned_engine(refinement=moving, adaptation=3), [], []
 
     def save(state: dict) -> None:
         saved.append(copy.deepcopy(state))
@@ -131,12 +130,15 @@ def test_an_interrupted_refinement_ends_with_the_same_bytes():
         made.make(TARGETS, generator(0, "test"), checkpoint=Checkpoint(save=save, seconds=0.0))
     straight = made.make(TARGETS, generator(0, "test"))
     resumed = made.make(
-        TARGETS, generator(0, "test"), checkpoint=Checkpoint(state=saved[-1]), progress=lambda *_: adapted.append(_)
+        TARGETS,
+        generator(0, "test"),
+        checkpoint=Checkpoint(state=saved[-1]),
+        progress=lambda *step: refined.append(step),
     )
     assert saved[-1]["step"] == 2
     assert torch.equal(resumed.canvases, straight.canvases)
     assert torch.equal(resumed.soft_labels, straight.soft_labels)
-    assert len(adapted) == 2, "the adaptation, which was over, is not done again"
+    assert len(refined) == 2, "the adaptation, which was over, is not done again"
 
 
 @pytest.mark.parametrize("stop_at", [1, 3])
@@ -214,7 +216,7 @@ def test_learning_that_diverges_is_refused_at_once():
     made, steps = engine(), []
     made.teacher.module.scale.data.fill_(torch.nan)
     with pytest.raises(InputError, match="synthesis diverged"):
-        made.learn(BOTH, 16, 0, Checkpoint(), lambda *_: steps.append(_))
+        made.learn(BOTH, 16, 0, Checkpoint(), lambda *step: steps.append(step))
     assert not steps
 
 
@@ -222,7 +224,7 @@ def test_a_class_is_as_visible_among_a_thousand_as_among_ten():
     spread = []
     for classes in (10, 1000):
         network, seen = ImageGenerator((1, 8, 8), classes, latent=256, width=2), []
-        initialise(network, generator(0, "test"))
+        network.initialise(generator(0, "test"))
         network.project.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
         network(torch.zeros(10, 256), one_hot(torch.arange(10), classes))
         spread.append(float(seen[0].detach().std()))

@@ -1,4 +1,4 @@
-"""What several benchmarks share: CIFAR-10's images from a tar file, the device, what figures depend on."""
+"""What several benchmarks share: CIFAR-10's images and teacher, the device, what figures depend on."""
 
 import argparse
 import io
@@ -16,6 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nas_core.seeding import generator
+from nas_core.settings.teachers import ReferenceSpec
+from nas_core.teachers import Teacher, teachers
 
 Canvases = UInt8[Tensor, "images channels height width"]
 
@@ -62,3 +64,16 @@ def read_images(archive: Path, split: str, count: int, draws: torch.Generator | 
 def decode(file: Any) -> Tensor:
     """One image as bytes, [3, 32, 32]."""
     return torch.from_numpy(np.array(Image.open(io.BytesIO(file.read())).convert("RGB"))).permute(2, 0, 1)
+
+
+def load_teacher(weights: Path) -> Teacher:
+    """The teacher."""
+    spec = ReferenceSpec(
+        network="resnet20",
+        weights=weights,
+        input_shape=(3, 32, 32),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        class_names=CLASSES,
+    )
+    return teachers.build(spec)

@@ -21,9 +21,7 @@ have random windows.
 """
 
 import argparse
-import functools
 import json
-import math
 import os
 import shlex
 import sys
@@ -31,82 +29,52 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-import matplotlib as mpl
 import torch
 import yaml
-from jaxtyping import UInt8
 
 # A busy machine takes its time to start the server that a flow without one brings along.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 
 from prefect import flow, task
 from prefect.task_runners import ThreadPoolTaskRunner
-from scipy.stats import kendalltau, spearmanr
-from torch import Tensor
 
-from benchmarks.common import CLASSES, add_device, hardware, read_images
-from benchmarks.synthesis_quality import CANVAS, load_teacher, with_windows
+from benchmarks.common import CLASSES, add_device, hardware
+from benchmarks.nasbench201_data import KINDS, Data, Watched, digest_of_content, make_task
+from benchmarks.nasbench201_figures import plot_courses, plot_rankings, rank_figures, table
 from nas_core.checkpoint import Checkpoint
-from nas_core.device import resolve_device
 from nas_core.registry import Spec
-from nas_core.search_spaces import SearchSpace, spaces
+from nas_core.search_spaces import spaces
 from nas_core.search_spaces.base import Choices, Supernet
 from nas_core.search_spaces.lookup import AccuracyTable
 from nas_core.seeding import generator
 from nas_core.settings.spaces import NasBench201Spec
 from nas_core.settings.strategies import SposSpec
-from nas_core.strategies import SearchTask, Strategy, macs_budget, strategies
+from nas_core.strategies import Strategy, strategies
 from nas_core.strategies.spos import Rating
 from nas_core.strategies.successive_halving import SuccessiveHalving
 from nas_core.strategies.training_free import SCORES, TrainingFree, TrainingFreeRating, images_of, log_rank_sums
-from nas_core.synthesis.labels import one_hot
-from nas_core.teachers import Teacher
-from nas_core.training.batches import Batch, SyntheticBatches
 from nas_core.training.recipe import Recipe
 from storage.checkpoints import load_checkpoint, save_checkpoint
-from storage.dataset import SyntheticImages, SyntheticStore
-from storage.files import digest_of, digest_of_file, read_json, write_json
-from storage.layout import RunLayout
-
-mpl.use("agg")
-from matplotlib import pyplot as plt
-
-Canvases = UInt8[Tensor, "images channels height width"]
+from storage.files import digest_of, read_json, write_json
 
 ROWS = Path(__file__).with_name("nasbench201_rows")
-KINDS = ("synthetic", "one-hot", "noise", "real", "real-labels")
 # Cheap ones first, then those whose rows matter most.
 FIRST = ("training-free", "naswot", "macs", "parameters", "spos", "darts", "sdarts-rs")
 METHODS = (*FIRST, *sorted(path.stem for path in ROWS.glob("*.yaml") if path.stem not in FIRST))
 BEST = 94.37  # of the whole space
 RANKED = 300  # architectures of the ranking, drawn once; as many others are those that settings were chosen by
 RECALIBRATION = 4  # batches that give a supernet's path its BatchNorm statistics
-BATCH = 128
-TEMPERATURE = 4.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Data):
     """What all rows share; see the command line."""
 
-    weights: Path
-    images: Path
     table: Path
     column: str
     out: Path
-    synthetic: tuple[Path, ...]
-    one_hot: tuple[Path, ...]
-    count: int
-    validation: int
-    device: str
-
-    def directory(self, kind: str, seed: int) -> Path | None:
-        """The run whose images a row of this kind and seed takes; None if it takes no run's."""
-        runs = {"synthetic": self.synthetic, "one-hot": self.one_hot}.get(kind)
-        return runs[seed % len(runs)] if runs else None
 
     def row(self, kind: str, method: str, seed: int) -> Path:
         """Where a row is kept."""
@@ -117,7 +85,7 @@ class Settings:
         # With all defaults written out: a row is stale if one of them has changed.
         config = [spec.model_dump(mode="json") for spec in specs(method)]
         judged_by = [digest_of_content(self.table), self.column, RANKED, RECALIBRATION]
-        return json.dumps([config, self._data(kind, seed), judged_by])
+        return json.dumps([config, self.digests(kind, seed), judged_by])
 
     def supernet(self, kind: str, method: str, seed: int) -> tuple[Path, str] | None:
         """Where the trained supernet of one-shot methods is kept, and what it depends on; None for the others.
@@ -128,29 +96,8 @@ class Settings:
         if not isinstance(strategy, SposSpec):
             return None
         training = strategy.model_dump(mode="json", include={*Recipe.model_fields, "sampling", "mac_bins"})
-        key = json.dumps([space.model_dump(mode="json"), training, self._data(kind, seed)])
+        key = json.dumps([space.model_dump(mode="json"), training, self.digests(kind, seed)])
         return self.out / f"supernet-{digest_of(key.encode())[:12]}.ckpt", key
-
-    def _data(self, kind: str, seed: int) -> list[Any]:
-        """What the images of a row and their labels depend on."""
-        directory = self.directory(kind, seed)
-        data = None if directory is None else digest_of_run(directory)
-        files = [digest_of_content(file) for file in (self.weights, self.images)]
-        device = resolve_device(self.device).type
-        return [kind, seed, self.count, self.validation, CANVAS, BATCH, TEMPERATURE, device, data, files]
-
-
-# Asked for by every row, of the same few files.
-digest_of_content = functools.cache(digest_of_file)
-
-
-@functools.cache
-def digest_of_run(directory: Path) -> str:
-    """That of the images of a run; ends the program if it has none."""
-    provenance = SyntheticStore.open(RunLayout(directory).dataset).provenance
-    if "digest" not in provenance:
-        sys.exit(f"the dataset of {directory} is not finished; run it with --until synthesis first")
-    return provenance["digest"]
 
 
 def specs(method: str) -> tuple[NasBench201Spec, Spec]:
@@ -158,43 +105,6 @@ def specs(method: str) -> tuple[NasBench201Spec, Spec]:
     config = yaml.safe_load((ROWS / f"{method}.yaml").read_text())
     strategy = strategies.spec(config["strategy"]["name"]).model_validate(config["strategy"])
     return NasBench201Spec.model_validate(config["space"]), strategy
-
-
-class TrueLabels(SyntheticBatches):
-    """Real images whose labels are not the teacher's: logits that leave no doubt about the true class.
-
-    Args:
-        canvases: The images.
-        classes: Their class indices.
-        teacher: Normalises the images, and is not asked.
-        batch_size: Images per batch.
-    """
-
-    def __init__(self, canvases: Canvases, classes: Tensor, teacher: Teacher, batch_size: int) -> None:
-        # The index of an image travels with it as one more channel, so that its label is found after the shuffle.
-        index = torch.arange(len(canvases)).reshape(-1, 1, 1, 1).expand(-1, 2, *canvases.shape[2:])
-        high, low = index[:, :1] // 256, index[:, 1:] % 256
-        super().__init__(torch.cat([canvases, high.byte(), low.byte()], dim=1), teacher, batch_size)
-        self._classes = classes
-
-    def _labelled(
-        self,
-        images: UInt8[Tensor, "batch channels height width"],
-        generator: torch.Generator | None = None,  # noqa: ARG002 - no augmentation in a search
-    ) -> Batch:
-        index = images[:, -2, 0, 0].long() * 256 + images[:, -1, 0, 0].long()
-        normalised = self.teacher.normalise(images[:, :-2].to(self.teacher.device))
-        return Batch(normalised, 1000 * one_hot(self._classes[index], len(CLASSES)).to(self.teacher.device))
-
-
-class Watched(SearchTask):
-    """A search task that remembers the supernet it last made, so that its ranking can be looked at afterwards."""
-
-    def supernet(self, space: SearchSpace | None = None, partial: int = 1) -> Supernet:
-        """As `SearchTask.supernet`."""
-        made = super().supernet(space, partial)
-        object.__setattr__(self, "made", made)
-        return made
 
 
 def main() -> None:
@@ -359,49 +269,6 @@ class Course:
 SHOWN = ("kind", "method", "seed", "accuracy", "tau", "rho", "tau_best_tenth", "best_of_top_10", "seconds")
 
 
-def make_task(settings: Settings, kind: str, seed: int, space: SearchSpace) -> Watched:
-    """The data of a kind as a search sees them."""
-    device = resolve_device(settings.device)
-    teacher = load_teacher(settings.weights).to(device)
-    total = settings.count + settings.validation
-    canvases, classes = make_images(settings, kind, total, seed, teacher)
-    if len(canvases) < total:
-        sys.exit(f"{kind}: {len(canvases)} images are fewer than --count + --validation = {total}; give more")
-
-    def serve(part: slice) -> SyntheticBatches:
-        if kind == "real-labels":
-            return TrueLabels(canvases[part], classes[part], teacher, BATCH)
-        return SyntheticBatches(canvases[part], teacher, BATCH)
-
-    return Watched(
-        space=space,
-        train=serve(slice(settings.count)),
-        validation=serve(slice(settings.count, total)),
-        budget=macs_budget(),
-        # Certain labels stay certain at any temperature; at 1 the loss is the cross-entropy.
-        temperature=1.0 if kind == "real-labels" else TEMPERATURE,
-        seed=seed,
-        device=device,
-    )
-
-
-def make_images(settings: Settings, kind: str, count: int, seed: int, teacher: Teacher) -> tuple[Canvases, Tensor]:
-    """Images of a kind in random order, and their true classes where there are any."""
-    draws = generator(seed, "benchmark.images")
-    if kind == "noise":
-        noise = teacher.to_bytes(torch.randn(count, *teacher.input_shape, generator=draws))
-        return with_windows(noise), torch.zeros(count).long()
-    if kind in ("real", "real-labels"):
-        images, labels = read_images(settings.images, "train", count, draws)
-        order = torch.randperm(len(images), generator=draws)
-        return with_windows(images[order]), labels[order]
-    directory = settings.directory(kind, seed)
-    assert directory is not None
-    store = SyntheticImages(RunLayout(directory).dataset)
-    order = torch.randperm(len(store), generator=draws)[:count]
-    return with_windows(store.canvases[order]), store.targets[order].argmax(dim=1)
-
-
 def ranked_architectures(truth: AccuracyTable) -> list[str]:
     """The architectures of the ranking: the same for every row, none of those that settings were chosen by."""
     names = sorted(truth.accuracies)
@@ -418,109 +285,6 @@ def ranking(strategy: Strategy, work: Watched, paths: Sequence[Choices]) -> list
     if supernet is None:
         return None
     return list(map(Rating(supernet, work, RECALIBRATION), paths))
-
-
-def rank_figures(scores: Sequence[float], accuracies: Sequence[float]) -> dict[str, float]:
-    """How well scores rank the true accuracies."""
-    order = sorted(range(len(scores)), key=lambda index: -accuracies[index])[: len(scores) // 10]
-    leaders = sorted(range(len(scores)), key=lambda index: -scores[index])[:10]
-    best_tenth = kendalltau([scores[i] for i in order], [accuracies[i] for i in order])
-    return {
-        "tau": float(kendalltau(scores, accuracies)[0]),  # type: ignore[arg-type]
-        "rho": float(spearmanr(scores, accuracies)[0]),  # type: ignore[arg-type]
-        "tau_best_tenth": float(best_tenth[0]),  # type: ignore[arg-type]
-        "best_of_top_10": max(accuracies[i] for i in leaders),
-    }
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a line per kind of data and method, mean and standard deviation over seeds."""
-    columns = ("method", "data", "images", "found %", "regret", "tau", "rho", "tau of best tenth", "best of ten %", "s")
-    lines = [f"| {' | '.join((*columns, 'seeds'))} |", "|---" * (len(columns) + 1) + "|"]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for found in rows:
-        groups.setdefault((found["method"], found["kind"]), []).append(found)
-    for (method, kind), found in sorted(groups.items(), key=lambda item: (item[0][0], KINDS.index(item[0][1]))):
-        cells = [
-            method,
-            kind,
-            f"{found[0]['images']:,}",
-            spread(found, "accuracy", 2),
-            spread(found, "regret", 2),
-            *(spread(found, name, 3) for name in ("tau", "rho", "tau_best_tenth")),
-            spread(found, "best_of_top_10", 2),
-            spread(found, "seconds", 0),
-            str(len(found)),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def spread(rows: list[dict[str, Any]], name: str, digits: int) -> str:
-    """Mean, and standard deviation of several."""
-    values = [value for row in rows if (value := row.get(name)) is not None and math.isfinite(value)]
-    if not values:
-        return "-"
-    text = f"{mean(values):.{digits}f}"
-    missing = f" ({len(values)} of {len(rows)})" * (len(values) < len(rows))
-    return (f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 and digits else text) + missing
-
-
-def plot_rankings(rows: list[dict[str, Any]], path: Path) -> None:
-    """True accuracy against the rank of the score, of every method and kind of data; seed 0."""
-    shown = [found for found in rows if "scores" in found and found["seed"] == 0]
-    methods, kinds = sorted({r["method"] for r in shown}), [k for k in KINDS if any(r["kind"] == k for r in shown)]
-    if not shown:
-        return
-    figure, axes = plt.subplots(
-        len(methods),
-        len(kinds),
-        figsize=(2.6 * len(kinds), 2.3 * len(methods)),
-        squeeze=False,
-        sharex=True,
-        sharey=True,
-    )
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for found in shown:
-        axis = axes[methods.index(found["method"])][kinds.index(found["kind"])]
-        axis.set_axis_on()
-        order = torch.tensor(found["scores"]).argsort().argsort()
-        axis.scatter(order.tolist(), found["accuracies"], s=4)
-        axis.set_title(f"{found['method']}, {found['kind']}: tau {found['tau']:.2f}", fontsize=8)
-        axis.set_ylim(50, 95)
-    figure.supxlabel("rank by score", fontsize=9)
-    figure.supylabel("true accuracy, %", fontsize=9)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def plot_courses(rows: list[dict[str, Any]], path: Path) -> None:
-    """True accuracy of the architecture after each epoch or generation, over time; a panel per method, seed 0."""
-    shown = [found for found in rows if len(found["curve_seconds"]) > 1 and found["seed"] == 0]
-    methods = sorted({found["method"] for found in shown})
-    if not shown:
-        return
-    across = min(3, len(methods))
-    figure, axes = plt.subplots(
-        -(-len(methods) // across), across, figsize=(2.9 * across, 2.4 * -(-len(methods) // across)), squeeze=False
-    )
-    for axis in axes.flat[len(methods) :]:
-        axis.set_axis_off()
-    for method, axis in zip(methods, axes.flat, strict=False):
-        for found in shown:
-            if found["method"] == method:
-                colour = f"C{KINDS.index(found['kind'])}"
-                axis.plot(found["curve_seconds"], found["curve"], ".-", label=found["kind"], color=colour)
-        axis.set_title(method, fontsize=9)
-        axis.set_xlim(left=0)
-        axis.legend(fontsize=7)
-    figure.supxlabel("seconds of search", fontsize=9)
-    figure.supylabel("true accuracy, %", fontsize=9)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

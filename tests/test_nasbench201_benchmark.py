@@ -16,6 +16,7 @@ from prefect.states import Completed, Failed
 from safetensors.torch import save_file
 
 from benchmarks import nasbench201 as benchmark
+from benchmarks.nasbench201_data import TrueLabels
 from nas_core.search_spaces.nasbench201 import EDGES, OPERATIONS, NasBench201
 from nas_core.seeding import generator
 from nas_core.settings.spaces import NasBench201Spec
@@ -170,7 +171,7 @@ def test_true_labels_stay_with_their_images(settings: benchmark.Settings):
     classes = torch.arange(300) % 10
     canvases = (20 * classes).to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 3, 36, 36)
     teacher = work.train.teacher
-    batches = benchmark.TrueLabels(canvases, classes, teacher, 64)
+    batches = TrueLabels(canvases, classes, teacher, 64)
     for batch in batches.epoch(generator(0, "test")):
         seen = teacher.to_bytes(batch.images)[:, 0, 0, 0] / 20
         assert torch.equal(batch.teacher_logits.argmax(1), seen.long())

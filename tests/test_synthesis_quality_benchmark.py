@@ -9,8 +9,10 @@ import torch
 from doubles import halves
 from safetensors.torch import load_file
 
+from benchmarks import image_sets
 from benchmarks import synthesis_quality as benchmark
 from nas_core.settings.synthesis import GeneratorSpec
+from nas_core.teachers import Teacher
 
 ASKED = {
     "count": 256, "minutes": None, "generator_steps": 40, "iterations": 20, "compile": False, "test_images": 100,
@@ -34,10 +36,10 @@ def test_steps_are_rounded_to_whole_passes(images: int, steps: int, epochs: int,
 def test_a_short_time_gives_an_engine_that_can_be_built():
     """Fewer steps than the default has snapshots and warm-up."""
     spec = GeneratorSpec(latent=4, width=2)
-    assert benchmark.affordable_engine(spec, halves(8), 1e-6) == spec.model_copy(
+    assert image_sets.affordable_engine(spec, halves(8), 1e-6) == spec.model_copy(
         update={"steps": 1, "snapshots": 1, "warmup": 0}
     )
-    assert benchmark.affordable_engine(spec, halves(8), 3600.0).steps > 100
+    assert image_sets.affordable_engine(spec, halves(8), 3600.0).steps > 100
 
 
 def test_kept_images_are_those_of_the_same_settings(tmp_path: Path, monkeypatch):
@@ -45,22 +47,27 @@ def test_kept_images_are_those_of_the_same_settings(tmp_path: Path, monkeypatch)
 
     def make_set(name, seed, _teacher, arguments):
         made.append((name, seed, arguments.minutes))
-        return benchmark.ImageSet(torch.zeros(2, 1, 36, 36, dtype=torch.uint8), torch.eye(2), learning_steps=7)
+        return image_sets.ImageSet(torch.zeros(2, 1, 36, 36, dtype=torch.uint8), torch.eye(2), learning_steps=7)
 
-    monkeypatch.setattr(benchmark, "make_set", make_set)
+    monkeypatch.setattr(image_sets, "make_set", make_set)
     teacher, usual = halves(8), asked(keep=tmp_path)
-    first, again = (benchmark.kept_set("generator", 0, teacher, usual) for _ in range(2))
+
+    def kept(seed: int, teacher: Teacher, arguments: argparse.Namespace) -> image_sets.ImageSet:
+        made_by = benchmark.identity("generator", seed, teacher, arguments)["made_by"]
+        return image_sets.kept_set("generator", seed, made_by, teacher, arguments)
+
+    first, again = (kept(0, teacher, usual) for _ in range(2))
     assert len(made) == 1
     assert again.learning_steps == first.learning_steps == 7
     assert again.seconds == pytest.approx(first.seconds)
     assert torch.equal(again.canvases, first.canvases)
-    benchmark.kept_set("generator", 1, teacher, usual)
-    benchmark.kept_set("generator", 0, teacher, asked(minutes=2.0, keep=tmp_path))
-    monkeypatch.setitem(benchmark.SHARD, "generator", 128)
-    benchmark.kept_set("generator", 0, teacher, usual)
+    kept(1, teacher, usual)
+    kept(0, teacher, asked(minutes=2.0, keep=tmp_path))
+    monkeypatch.setitem(image_sets.SHARD, "generator", 128)
+    kept(0, teacher, usual)
     other = halves(8)
     other.module.scale.data.fill_(5.0)
-    benchmark.kept_set("generator", 0, other, usual)
+    kept(0, other, usual)
     assert made == [
         ("generator", seed, minutes) for seed, minutes in ((0, None), (1, None), (0, 2.0), (0, None), (0, None))
     ]
@@ -83,11 +90,11 @@ def test_an_engine_stops_nearest_to_its_time(monkeypatch):
         clock[0] += 20
         yield SimpleNamespace(canvases=torch.zeros(256, 1, 36, 36), targets=torch.zeros(256, 10))
 
-    monkeypatch.setattr(benchmark, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    monkeypatch.setattr(benchmark, "build_engine", lambda *_: Engine())
-    monkeypatch.setattr(benchmark, "affordable_engine", lambda spec, *_: spec.model_copy(update={"steps": 33}))
-    monkeypatch.setattr(benchmark, "shard_rounds", shard_rounds)
-    made = benchmark.make_set("generator", 0, halves(8), asked(minutes=1.0))
+    monkeypatch.setattr(image_sets, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(image_sets, "build_engine", lambda *_: Engine())
+    monkeypatch.setattr(image_sets, "affordable_engine", lambda spec, *_: spec.model_copy(update={"steps": 33}))
+    monkeypatch.setattr(image_sets, "shard_rounds", shard_rounds)
+    made = image_sets.make_set("generator", 0, halves(8), asked(minutes=1.0))
     assert len(made.canvases) == 2 * 256
     assert made.learning_steps == 33
 

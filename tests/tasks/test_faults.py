@@ -12,22 +12,13 @@ from pathlib import Path
 import pytest
 from prefect.serializers import JSONSerializer
 
-from flows.config_file import read_config
 from nas_core.errors import InputError
+from nas_core.settings.synthesis import GeneratorSpec
 from storage.errors import StorageError
 from storage.files import exclusive
 from storage.integrity import Fault, take_stock, verify_run
 from tasks.run import Run, load_run, open_run
 from tasks.verification import drop_unfounded_results, forget_damaged
-
-PROJECT = Path(__file__).parents[2]
-TINY_GENERATOR = (
-    "synthesis.rounds=1", "synthesis.shards=2", "synthesis.batch_size=8", "synthesis.labels.windows=1",
-    "search.space={name: nasbench201, channels: 2, cells: 1}", "search.batch_size=8",
-    "search.strategy={name: darts, epochs: 1}", "search.max_macs=null",
-    "retrain={epochs: 1, warmup_epochs: 0, batch_size: 8}", "evaluation.data=null",
-    f"teacher.weights={PROJECT / 'examples' / 'digits' / 'teacher.safetensors'}",
-)  # fmt: skip
 
 UNJUDGED = {".lock"}
 """Files of a run directory in which nothing can be wrong."""
@@ -112,9 +103,12 @@ def test_a_flipped_byte_is_made_good_and_nothing_else_is_done(damageable: Run, f
 
 
 @pytest.mark.parametrize("fault", ["flipped", "deleted"])
-def test_a_damaged_generator_is_learned_again_and_no_shard_is_made_anew(tmp_path: Path, complete, fault: str):
-    engine = "{name: generator, steps: 6, snapshots: 2, warmup: 1, adaptation: 2, latent: 8, width: 4}"
-    config = read_config(PROJECT / "configs" / "digits.yaml", (*TINY_GENERATOR, f"synthesis.engine={engine}"))
+def test_a_damaged_generator_is_learned_again_and_no_shard_is_made_anew(
+    finished: Run, tmp_path: Path, complete, fault: str
+):
+    engine = GeneratorSpec(steps=6, snapshots=2, warmup=1, adaptation=2, latent=8, width=4)
+    synthesis = finished.config.synthesis.model_copy(update={"rounds": 1, "engine": engine})
+    config = finished.config.model_copy(update={"synthesis": synthesis})
     run = open_run(config, str(tmp_path / "run"))
     complete(run)
     reference, manifests = files_of(run), run.layout.manifest("*").parent

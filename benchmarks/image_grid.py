@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("picture", type=Path, help="file to write, such as grid.png")
     arguments = parser.parse_args()
     run = load_run(arguments.run)
-    records = report_records(run, rewrite_report(run)[0])
+    records = report_records(run, rewrite_report(run))
     names = [records.class_names[index] for index in records.shown_classes]
     image_grid(records.image_grid, names).savefig(arguments.picture, dpi=150, bbox_inches="tight")
 

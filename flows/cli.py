@@ -95,14 +95,12 @@ def repair(
     layout = layout_of(directory)
     parsed = read_config(layout.config)
     from flows.pipeline import Goal
-    from storage.files import refuse_outside_links
     from tasks.progress import progress_bar
     from tasks.run import last_execution, locked
     from tasks.verification import forget_damaged
 
     parsed = parsed.model_copy(update={"execution": last_execution(layout)})
     reached = [goal for goal in Goal if layout.manifest(goal).exists()]
-    refuse_outside_links(layout.root)
     with locked(layout.root):
         forget_damaged(layout, progress_bar("verify"))
     run_pipeline(parsed, directory, reached[-1] if reached else Goal.SYNTHESIS, verbose=verbose)
@@ -265,12 +263,18 @@ def run_directory(text: str) -> Path:
 
 
 def layout_of(directory: str) -> "RunLayout":
-    """Paths of a run directory, damaged or not; leaves with an exit code if it is none."""
+    """Paths of a run directory, damaged or not; leaves with an exit code if it is none, or if a link leads out of it."""
+    from storage.errors import StorageError
+    from storage.files import refuse_outside_links
     from storage.layout import RunLayout
 
     layout = RunLayout(run_directory(directory).absolute())
     if not (layout.config.exists() or layout.provenance.exists()):
         fail(f"{directory} is no run directory (it has no config.yaml and manifest.json)", code=2)
+    try:
+        refuse_outside_links(layout.root)
+    except StorageError as error:
+        fail(str(error), code=2)
     return layout
 
 

@@ -99,4 +99,5 @@ def dfnas(
             return judgement.result().figures
 
         latency = measure_latency.submit(run, model)
-        return write_report.submit(run, [dataset, found, model, judgement, latency], shard_rounds).result().figures
+        stages = [first, dataset, found, model, judgement, latency]
+        return write_report.submit(run, stages, shard_rounds).result().figures

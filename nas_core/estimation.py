@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nas_core.checkpoint import Checkpoint, Progress
 from nas_core.config import RunConfig
-from nas_core.memory import DEVICE_SHARE, canvas_memory, module_activations, shard_bytes, total_memory
+from nas_core.memory import DEVICE_SHARE, canvas_memory, learned_bytes, module_activations, shard_bytes, total_memory
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.seeding import generator
 from nas_core.settings.strategies import PriorSpec
@@ -284,7 +284,7 @@ def _memory(config: RunConfig, teacher: Teacher, space: SearchSpace) -> int:
 
 
 def _disk(config: RunConfig, teacher: Teacher, space: SearchSpace) -> int:
-    """Dataset without compression, the largest checkpoint, and the report."""
+    """Dataset without compression, what the engine learned, the largest checkpoint, and the report."""
     synthesis, canvas = config.synthesis, _canvas_bytes(config, teacher)
     # Targets and soft labels in float32, round and loss of each image.
     dataset = synthesis.images * (canvas + 2 * 4 * teacher.num_classes + 8)
@@ -292,4 +292,4 @@ def _disk(config: RunConfig, teacher: Teacher, space: SearchSpace) -> int:
         weights = 4 * sum(parameter.numel() for parameter in space.supernet().parameters())
     # Weights and momentum; canvas and Adam's two moments.
     checkpoint = max(2 * weights, synthesis.batch_size * canvas * 4 * 3)
-    return dataset + checkpoint + REPORT_BYTES
+    return dataset + learned_bytes(teacher, synthesis) + checkpoint + REPORT_BYTES

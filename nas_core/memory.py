@@ -12,7 +12,7 @@ from nas_core.errors import InputError
 from nas_core.execution import Execution, Local
 from nas_core.settings.synthesis import GeneratorSpec
 from nas_core.synthesis.config import SynthesisConfig
-from nas_core.synthesis.generator_network import ImageGenerator
+from nas_core.synthesis.generator_network import ImageGenerator, kept_tensors
 from nas_core.teachers.teacher import Teacher
 
 # Canvas, gradient and Adam's two moments, in float32.
@@ -65,13 +65,28 @@ def shard_bytes(teacher: Teacher, config: SynthesisConfig) -> int:
 
     Measured peaks are about twice as high (docs/results/synthesis-speed.md). The generator's network counts, too.
     """
-    shape = (teacher.input_shape[0], *config.canvas_size(teacher.input_shape))
+    values = teacher.input_shape[0] * math.prod(config.canvas_size(teacher.input_shape))
     kept = activations(teacher)
     if isinstance(config.engine, GeneratorSpec):
-        with torch.device("meta"):  # counts without computing
-            network = ImageGenerator(shape, teacher.num_classes, config.engine.latent, config.engine.width).eval()
-            kept += layer_outputs(network, torch.zeros(1, config.engine.latent), torch.zeros(1, teacher.num_classes))
-    return config.batch_size * (math.prod(shape) * BYTES_PER_CANVAS_VALUE + kept * BYTES_PER_ACTIVATION)
+        latents = torch.zeros(1, config.engine.latent, device="meta")
+        targets = torch.zeros(1, teacher.num_classes, device="meta")
+        kept += layer_outputs(blank_generator(teacher, config, config.engine), latents, targets)
+    return config.batch_size * (values * BYTES_PER_CANVAS_VALUE + kept * BYTES_PER_ACTIVATION)
+
+
+def learned_bytes(teacher: Teacher, config: SynthesisConfig) -> int:
+    """Size of what the engine learns before the shards; 0 of engines that do not."""
+    if not isinstance(config.engine, GeneratorSpec):
+        return 0
+    tensors = kept_tensors(blank_generator(teacher, config, config.engine), adapted=config.engine.adaptation > 0)
+    return config.engine.snapshots * sum(tensor.nbytes for tensor in tensors.values())
+
+
+def blank_generator(teacher: Teacher, config: SynthesisConfig, engine: GeneratorSpec) -> ImageGenerator:
+    """The generator's network without memory of its own, to count with."""
+    shape = (teacher.input_shape[0], *config.canvas_size(teacher.input_shape))
+    with torch.device("meta"):
+        return ImageGenerator(shape, teacher.num_classes, engine.latent, engine.width).eval()
 
 
 def activations(teacher: Teacher) -> int:

@@ -13,6 +13,7 @@ from storage.manifests import Manifest
 from tasks.retrain import distil, write_weights
 from tasks.run import Run
 from tasks.stage import Product, round_figure
+from tasks.verification import check_pieces
 
 
 def train_baseline(run: Run, piece: str, key: str, _dataset: Manifest, found: Manifest) -> Product:
@@ -47,6 +48,8 @@ def _design(run: Run, kind: Baseline, found: str) -> dict[str, Any]:
     if kind == "random":
         space = run.space()
         choices = space.choices(space.parse(found))
+        if run.config.search.latency_table is not None:
+            check_pieces(run.layout, "costs")
         notation = random_architecture(space, choices, run.budget(), seed)
         spec = run.retrain_space_spec.model_dump(mode="json")
         return {"title": "random architecture", "space": spec, "architecture": notation}

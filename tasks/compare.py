@@ -8,6 +8,7 @@ from nas_core.reporting.compare import ComparedRun, comparison_sections, render_
 from nas_core.reporting.picture import figure_files
 from storage.files import read_json, write_bytes
 from tasks.run import load_run
+from tasks.verification import check_pieces
 
 
 def compare(directories: Sequence[Path], page: Path) -> list[Path]:
@@ -22,6 +23,7 @@ def compare(directories: Sequence[Path], page: Path) -> list[Path]:
 
     Raises:
         InputError: If there are fewer than two, one holds no finished run, or one is given twice.
+        StorageError: If a file of one is missing or damaged.
     """
     if len(directories) < 2:
         raise InputError("a comparison needs at least two run directories")
@@ -51,6 +53,7 @@ def _compared(directory: Path, label: str) -> ComparedRun:
     layout = run.layout
     if not layout.results.exists():
         raise InputError(f"{directory} is not finished (see `dfnas status`); `dfnas run` goes on from there")
+    check_pieces(layout, "search", "retrain")
     return ComparedRun(
         label=label,
         results=read_json(layout.results),

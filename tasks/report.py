@@ -25,6 +25,7 @@ from tasks.run import Run, versions
 from tasks.stage import Product, piece_name
 from tasks.stages import requested
 from tasks.status import label_rounds, stage_manifests
+from tasks.verification import check_pieces
 
 # Result key of the digest of what these stages made.
 DIGESTS = {"dataset": "dataset", "search": "search", "retrain": "model", "finetune": "finetuned"}
@@ -34,7 +35,7 @@ TIMED_STAGES = {"synthesis": "synthesis", "search": "search", "retrain": "retrai
 
 def write_report(run: Run, _piece: str, _key: str, _stages: list[Manifest], _shards: list[Manifest]) -> Product:
     """Write results.json, report.html and figures/, and show the result in Prefect."""
-    results, figures = rewrite_report(run)
+    results, figures = _write(run)
     layout = run.layout
     show_text(run.artifact(), _result_markdown(run, results), "Result of a dfnas run")
     show_link(run.artifact("report"), layout.report.as_uri(), "report.html", f"The whole report: {layout.report}")
@@ -42,18 +43,25 @@ def write_report(run: Run, _piece: str, _key: str, _stages: list[Manifest], _sha
     return Product(digest=digest_of_file(layout.results), files=files, figures=results)
 
 
-def rewrite_report(run: Run) -> tuple[dict[str, Any], list[Path]]:
-    """Write results.json, report.html and figures/ from what the finished stages left.
+def rewrite_report(run: Run) -> dict[str, Any]:
+    """Write results.json, report.html and figures/ of a run anew, from what the finished stages left.
 
     Returns:
-        The content of results.json, and the files in figures/.
+        The content of results.json.
 
     Raises:
-        StorageError: If the run has not come to its evaluation.
+        StorageError: If the run has not come to its evaluation, or a file that it left is missing or damaged.
     """
     layout = run.layout
     if not layout.evaluation.exists():
         raise StorageError(f"{run.directory} is not finished (see `dfnas status`); `dfnas run` goes on from there")
+    check_pieces(layout, *(path.stem for path in layout.manifests() if path.stem != "report"))
+    return _write(run)[0]
+
+
+def _write(run: Run) -> tuple[dict[str, Any], list[Path]]:
+    """The content of results.json, and the files in figures/."""
+    layout = run.layout
     results = _results(run)
     records = report_records(run, results)
     sections = report_sections(records)

@@ -10,7 +10,6 @@ from torch import nn
 from nas_core.reporting.figures import record_curves
 from nas_core.search_spaces import rebuild_network
 from nas_core.training.retraining import augmentation, retrain
-from storage.errors import StorageError
 from storage.files import digest_of_file, digest_of_json, read_json, write_bytes, write_json
 from storage.layout import ModelLayout, RunLayout
 from storage.locations import location
@@ -19,6 +18,7 @@ from tasks.artifacts import show_pictures, task_progress
 from tasks.data import batches, load_images
 from tasks.run import Run
 from tasks.stage import Product, round_figure, stage_checkpoint
+from tasks.verification import check_pieces
 
 
 def retrain_architecture(run: Run, piece: str, key: str, _dataset: Manifest, found: Manifest) -> Product:
@@ -72,7 +72,8 @@ def load_model(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         StorageError: If the run has no finished model, or its files are damaged.
     """
-    return _load(RunLayout(location(directory)).model)
+    layout = RunLayout(location(directory))
+    return _load(layout, "retrain", layout.model)
 
 
 def load_finetuned(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -81,10 +82,12 @@ def load_finetuned(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         StorageError: If the run was not asked to fine-tune, or the files are damaged.
     """
-    return _load(RunLayout(location(directory)).finetuned)
+    layout = RunLayout(location(directory))
+    return _load(layout, "finetune", layout.finetuned)
 
 
-def _load(model: ModelLayout) -> tuple[nn.Module, dict[str, Any]]:
+def _load(layout: RunLayout, piece: str, model: ModelLayout) -> tuple[nn.Module, dict[str, Any]]:
+    check_pieces(layout, piece)
     description = read_json(model.architecture)
     network = rebuild_network(
         description["space"],
@@ -92,10 +95,7 @@ def _load(model: ModelLayout) -> tuple[nn.Module, dict[str, Any]]:
         len(description["class_names"]),
         description["architecture"],
     )
-    try:
-        network.load_state_dict(safetensors.torch.load(model.weights.read_bytes()))
-    except (FileNotFoundError, safetensors.SafetensorError, RuntimeError) as error:
-        raise StorageError(f"{model.weights} is missing or damaged: run again to make it anew") from error
+    network.load_state_dict(safetensors.torch.load(model.weights.read_bytes()))
     return network.eval(), description
 
 

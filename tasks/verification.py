@@ -65,6 +65,20 @@ def check_sources(layout: RunLayout, sources: Iterable[Manifest]) -> None:
                 raise StorageError(f"{path} is missing or damaged")
 
 
+def check_pieces(layout: RunLayout, *pieces: str) -> None:
+    """Check the files of finished pieces, for those who read them outside of a run.
+
+    Raises:
+        StorageError: Naming the first file, or manifest of a piece, that is missing or damaged.
+    """
+    for piece in pieces:
+        path = layout.manifest(piece)
+        manifest = read_manifest(path)
+        if manifest is None:
+            raise StorageError(f"{path} is missing or damaged: `dfnas run` or `dfnas repair` makes {piece} anew")
+        check_sources(layout, [manifest])
+
+
 @contextmanager
 def forgetting_damage(layout: RunLayout) -> Iterator[None]:
     """Within, what cannot be read because it is damaged counts as not done, so that the next run makes it anew.

@@ -42,13 +42,14 @@ def render_comparison(runs: Sequence[ComparedRun], sections: Sequence[Section]) 
         runs: At least one; the page keeps their order.
         sections: Their `comparison_sections`.
     """
-    best = max(runs, key=_figure_of_merit)
+    measure, key = _measure(runs)
+    best = max(runs, key=lambda run: run.results["student"][key])
     return template("compare.html.j2").render(
         labels=[run.label for run in runs],
         best=best.label,
         best_results=best.results,
-        measure=_measure(runs)[0],
-        merit=percent(_figure_of_merit(best)[1]),
+        measure=measure,
+        merit=percent(best.results["student"][key]),
         answer=_answer(runs),
         differing=differing_settings(runs),
         quality=_quality(runs),
@@ -162,12 +163,6 @@ def _measure(runs: Sequence[ComparedRun]) -> tuple[str, str]:
     if all(run.results["student"]["top1"] is not None for run in runs):
         return "top-1 on real images", "top1"
     return "agreement with the teacher", "agreement"
-
-
-def _figure_of_merit(run: ComparedRun) -> tuple[bool, float]:
-    """For ordering: a top-1 counts before an agreement."""
-    student = run.results["student"]
-    return student["top1"] is not None, student["agreement"] if student["top1"] is None else student["top1"]
 
 
 def _answer(runs: Sequence[ComparedRun]) -> Table:

@@ -294,9 +294,10 @@ def _training(records: RunRecords) -> Section:
         pictures.append(
             _picture(
                 record_curves(records.search_training),
-                "Training of the supernet over the epochs",
-                "Training of the supernet that holds every architecture of the space.",
-                name="supernet-training",
+                "Training in the search over the epochs",
+                "Of the supernet that holds every architecture of the space or, where the strategy has none, of the "
+                "architectures that it trains alone, one after the other.",
+                name="search-training",
                 rows=records.search_training,
             )
         )

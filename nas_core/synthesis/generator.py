@@ -24,7 +24,7 @@ from nas_core.seeding import generator as seeded
 from nas_core.settings.precision import Precision
 from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, LossWeights, PixelSpec, engines
 from nas_core.synthesis.engine import SynthesisEngine
-from nas_core.synthesis.generator_network import FIRST_LAYER, ImageGenerator
+from nas_core.synthesis.generator_network import FIRST_LAYER, ImageGenerator, kept_tensors
 from nas_core.synthesis.labels import one_hot, shard_classes
 from nas_core.synthesis.losses import mode_seeking, soft_cross_entropy
 from nas_core.synthesis.objective import Objective, StatisticsMemory
@@ -284,12 +284,9 @@ class GeneratorSynthesis(SynthesisEngine):
         return network.train()
 
     def _kept(self, network: ImageGenerator) -> dict[str, Tensor]:
-        """A snapshot: without the first layer, most of all weights, if every shard draws that anew."""
-        return {
-            name: tensor.detach().cpu().clone()
-            for name, tensor in network.state_dict().items()
-            if not (self.adaptation and name.startswith(f"{FIRST_LAYER}."))
-        }
+        """A snapshot of the generator as it is now."""
+        tensors = kept_tensors(network, adapted=self.adaptation > 0)
+        return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
     def _memory(self) -> StatisticsMemory:
         """The statistics at the end of learning, which no shard changes."""

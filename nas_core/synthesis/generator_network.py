@@ -71,3 +71,9 @@ class ImageGenerator(nn.Module):
             x = F.leaky_relu(norm(convolution(F.interpolate(x, scale_factor=2))), 0.2)
         height, width = self.canvas_size
         return self.paint(x)[:, :, :height, :width].float().sigmoid()
+
+
+def kept_tensors(network: ImageGenerator, adapted: bool) -> dict[str, Tensor]:
+    """What a snapshot holds: without the first layer, most of all weights, if every shard draws that anew to adapt it."""
+    state = network.state_dict()
+    return {name: tensor for name, tensor in state.items() if not (adapted and name.startswith(f"{FIRST_LAYER}."))}

@@ -180,6 +180,19 @@ def test_what_is_no_run_directory_is_refused(monkeypatch, capsys, tmp_path: Path
         assert "is no run directory" in text
 
 
+@pytest.mark.parametrize("command", ["verify", "repair", "export-dataset"])
+def test_a_run_directory_with_a_link_to_outside_is_not_read(monkeypatch, capsys, tmp_path: Path, command: str):
+    directory, outside = tmp_path / "run", tmp_path / "outside"
+    directory.mkdir()
+    outside.mkdir()
+    (directory / "config.yaml").touch()
+    (directory / "dataset.zarr").symlink_to(outside)
+    out = [str(tmp_path / "out")] if command == "export-dataset" else []
+    code, text = run_main(monkeypatch, capsys, command, str(directory), *out)
+    assert code == 2
+    assert "dataset.zarr is a symbolic link to outside of" in text
+
+
 def test_settings_override_the_file_and_keep_their_type():
     config = read_config(DIGITS, ["seed=7", "search.strategy={name: darts, epochs: 2}", "evaluation.data=null"])
     assert config.seed == 7

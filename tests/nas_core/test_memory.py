@@ -6,10 +6,20 @@ import pytest
 import torch
 
 from nas_core import memory
+from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
 from nas_core.execution import Local, Processes
-from nas_core.memory import activations, canvas_memory, check_memory, near, shard_bytes, total_memory
+from nas_core.memory import (
+    activations,
+    canvas_memory,
+    check_memory,
+    learned_bytes,
+    near,
+    shard_bytes,
+    total_memory,
+)
 from nas_core.settings.synthesis import GeneratorSpec, PixelSpec
+from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.teachers.teacher import Teacher
 
@@ -30,6 +40,17 @@ def test_a_generator_keeps_the_maps_of_its_own_layers_too(teacher: Teacher):
     pixels, drawn = (SynthesisConfig(canvas=(8, 8), batch_size=5, engine=engine) for engine in (PixelSpec(), spec))
     more = shard_bytes(teacher, drawn) - shard_bytes(teacher, pixels)
     assert more == 5 * 2 * (2 * 4 * 4 + (1 + 1 + 3) * 8 * 8)
+
+
+@pytest.mark.parametrize("adaptation", [0, 3])
+def test_the_size_of_what_a_generator_learns_is_known_before(teacher: Teacher, adaptation: int):
+    spec = GeneratorSpec(width=2, latent=4, steps=4, snapshots=2, warmup=1, adaptation=adaptation)
+    config = SynthesisConfig(canvas=(8, 8), batch_size=5, engine=spec)
+    learned, _ = build_engine(teacher, config).learn(torch.arange(2), 5, 0, Checkpoint())
+    snapshots = [tensor for name, tensor in learned.items() if name.startswith("generator.")]
+    assert learned_bytes(teacher, config) == sum(tensor.nbytes for tensor in snapshots) > 0
+    pixels = config.model_copy(update={"engine": PixelSpec()})
+    assert learned_bytes(teacher, pixels) == 0
 
 
 def test_a_shard_larger_than_memory_is_refused_with_both_numbers(teacher: Teacher, monkeypatch):

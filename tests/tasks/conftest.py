@@ -66,7 +66,8 @@ def perform(run: Run) -> dict[str, Manifest]:
             others.append(piece(finetune_student, model))
         judgement = piece(evaluate_student, dataset, model, others)
         latency = piece(measure_latency, model)
-        report = piece(write_report, [dataset, found, model, judgement, latency], shard_rounds)
+        before = [(learned or [first])[0], dataset, found, model, judgement, latency]
+        report = piece(write_report, before, shard_rounds)
     searched = [first, *learned, dataset, *costs, *points, found]
     return {m.piece: m for m in [*images.values(), *searched, model, *others, judgement, latency, report]}
 

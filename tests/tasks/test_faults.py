@@ -13,10 +13,15 @@ import pytest
 from prefect.serializers import JSONSerializer
 
 from nas_core.errors import InputError
+from nas_core.exporting import ModelFormat
 from nas_core.settings.synthesis import GeneratorSpec
 from storage.errors import StorageError
 from storage.files import exclusive
 from storage.integrity import Fault, take_stock, verify_run
+from tasks.compare import compare
+from tasks.export import export_student
+from tasks.report import rewrite_report
+from tasks.retrain import load_model
 from tasks.run import Run, load_run, open_run
 from tasks.verification import drop_unfounded_results, forget_damaged
 
@@ -100,6 +105,22 @@ def test_a_flipped_byte_is_made_good_and_nothing_else_is_done(damageable: Run, f
     complete(repaired)
     assert_same_run(damageable, finished)
     assert {path.stem for path in manifests if path.stat().st_mtime_ns != manifests[path]} == BROKEN[name]
+
+
+@pytest.mark.parametrize("name", ["model/weights.safetensors", "model/architecture.json", "manifests/retrain.json"])
+def test_who_reads_a_damaged_student_is_told_so(damageable: Run, finished: Run, tmp_path: Path, name: str):
+    """A flipped bit in a weights file is otherwise another network, which answers as if nothing had happened."""
+    flip(damageable.layout.root / name, -40)
+    readers = {
+        "load_model": lambda: load_model(damageable.directory),
+        "report": lambda: rewrite_report(damageable),
+        "compare": lambda: compare([Path(finished.directory), damageable.layout.root], tmp_path / "page.html"),
+        "export": lambda: export_student(damageable, ModelFormat.SAFETENSORS, tmp_path / "student"),
+    }
+    for reads in readers.values():
+        with pytest.raises(StorageError, match=f"{Path(name).name} is missing or damaged"):
+            reads()
+    assert list(tmp_path.iterdir()) == [damageable.layout.root]
 
 
 @pytest.mark.parametrize("fault", ["flipped", "deleted"])

@@ -18,7 +18,7 @@ def test_a_table_of_true_accuracies_shows_in_the_report(damageable: Run, tmp_pat
     table.write_text(f"arch,top1\n{found},91.5\n")
     evaluation = damageable.config.evaluation.model_copy(update={"table": TableConfig(path=table, column="top1")})
     config = damageable.config.model_copy(update={"evaluation": evaluation})
-    results, _ = rewrite_report(damageable.model_copy(update={"config": config}))
+    results = rewrite_report(damageable.model_copy(update={"config": config}))
     assert results["search"]["true_accuracy"] == 91.5
     assert "True accuracy by epoch" in damageable.layout.report.read_text()
     table.write_text("arch,top1\nnothing,91.5\n")

@@ -37,9 +37,16 @@ def test_the_page_opens_with_the_best_run_and_sets_all_side_by_side():
     assert "link" not in reader.tags
 
 
-def test_a_top1_counts_before_an_agreement():
+def test_runs_are_compared_by_top1_if_all_have_one_else_by_agreement():
     compared = runs(RESULTS, DATA_FREE)
-    assert "one: 88.2% at 12.3 M" in Reader(render_comparison(compared, comparison_sections(compared))).words()
+    words = Reader(render_comparison(compared, comparison_sections(compared))).words()
+    assert "two: 99.0% at 1 M" in words
+    assert "The highest agreement with the teacher of one, two" in words
+    better = RESULTS | {"student": RESULTS["student"] | {"top1": 0.95}}
+    compared = runs(better, RESULTS)
+    words = Reader(render_comparison(compared, comparison_sections(compared))).words()
+    assert "one: 95.0% at 12.3 M" in words
+    assert "The highest top-1 on real images of one, two" in words
 
 
 def test_the_curves_come_as_figures_with_their_numbers():

@@ -11,11 +11,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from matplotlib.figure import Figure
 from PIL import Image
 from prefect.states import Completed, Failed
 from safetensors.torch import save_file
 
 from benchmarks import nasbench201 as benchmark
+from benchmarks import nasbench201_figures as figures
 from benchmarks.nasbench201_data import TrueLabels
 from nas_core.search_spaces.nasbench201 import EDGES, OPERATIONS, NasBench201
 from nas_core.seeding import generator
@@ -217,3 +219,22 @@ def test_a_row_that_fails_does_not_stop_the_others_and_is_named(settings: benchm
     failed = benchmark.nasbench201.fn(settings, [("noise", "macs", 0), ("real", "macs", 0)])
     assert failed == ["noise-macs-seed0"]
     assert all(future.waited_for for future in futures)
+
+
+def test_a_panel_of_the_plots_is_a_method_and_says_what_it_saw(tmp_path: Path, monkeypatch):
+    """Counting takes no time, so it has a ranking and no course; nothing is drawn of nothing."""
+    seen: dict[str, list[str]] = {}
+
+    def titles(figure: Figure, path: Path, *_: str) -> None:
+        seen[path.name] = [axis.get_title() for axis in figure.axes if axis.get_title()]
+
+    monkeypatch.setattr(figures, "_save", titles)
+    ranked = {"scores": [1.0, 3.0, 2.0], "accuracies": [90.0, 94.0, 92.0], "tau": 1.0, "seed": 0}
+    counted = {"method": "macs", "kind": "noise", "images": 0, "curve": [93.0, 93.7], "curve_seconds": [0.0, 0.1]}
+    searched = {"method": "darts", "kind": "real", "images": 64, "curve": [90.0, 91.0], "curve_seconds": [4.0, 9.0]}
+    rows = [ranked | counted, ranked | searched]
+    for draw, name in ((figures.plot_rankings, "ranking.png"), (figures.plot_courses, "anytime.png")):
+        draw([], tmp_path / name)
+        assert seen.get(name) is None
+        draw(rows, tmp_path / name)
+    assert seen == {"ranking.png": ["darts, real: tau 1.00", "macs, no images: tau 1.00"], "anytime.png": ["darts"]}

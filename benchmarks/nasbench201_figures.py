@@ -95,6 +95,7 @@ def plot_courses(rows: list[dict[str, Any]], path: Path) -> None:
     methods = list(dict.fromkeys(found["method"] for found in shown))
     if not shown:
         return
+    lowest = min(accuracy for found in shown for accuracy in found["curve"])
     figure, axes = _panels(len(methods))
     for method, axis in zip(methods, axes, strict=False):
         lines = {}
@@ -102,7 +103,7 @@ def plot_courses(rows: list[dict[str, Any]], path: Path) -> None:
             line = axis.plot(found["curve_seconds"], found["curve"], ".-", lw=1, ms=4, color=_colour(found))
             lines[_data(found)] = line[0]
         axis.axhline(BEST, color="0.7", lw=0.8, zorder=0)
-        axis.set_ylim(88.5, 94.6)
+        axis.set_ylim(lowest - 0.3, BEST + 0.3)
         axis.set_xlim(left=0)
         axis.set_title(method, fontsize=8)
         axis.legend(lines.values(), lines, fontsize=7, loc="lower right")

@@ -263,7 +263,7 @@ def run_directory(text: str) -> Path:
 
 
 def layout_of(directory: str) -> "RunLayout":
-    """Paths of a run directory, damaged or not; leaves with an exit code if it is none, or if a link leads out of it."""
+    """Paths of a run directory, damaged or not; leaves with an exit code if it is none, or a link leads out of it."""
     from storage.errors import StorageError
     from storage.files import refuse_outside_links
     from storage.layout import RunLayout

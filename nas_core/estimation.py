@@ -290,6 +290,7 @@ def _disk(config: RunConfig, teacher: Teacher, space: SearchSpace) -> int:
     dataset = synthesis.images * (canvas + 2 * 4 * teacher.num_classes + 8)
     with torch.device("meta"):
         weights = 4 * sum(parameter.numel() for parameter in space.supernet().parameters())
-    # Weights and momentum; canvas and Adam's two moments.
-    checkpoint = max(2 * weights, synthesis.batch_size * canvas * 4 * 3)
-    return dataset + learned_bytes(teacher, synthesis) + checkpoint + REPORT_BYTES
+    # Weights and momentum; canvas and Adam's two moments; the snapshots so far.
+    learned = learned_bytes(teacher, synthesis)
+    checkpoint = max(2 * weights, synthesis.batch_size * canvas * 4 * 3, learned)
+    return dataset + learned + checkpoint + REPORT_BYTES

@@ -75,7 +75,7 @@ def shard_bytes(teacher: Teacher, config: SynthesisConfig) -> int:
 
 
 def learned_bytes(teacher: Teacher, config: SynthesisConfig) -> int:
-    """Size of what the engine learns before the shards; 0 of engines that do not."""
+    """Size of the snapshots that the engine learns before the shards; 0 of engines that do not."""
     if not isinstance(config.engine, GeneratorSpec):
         return 0
     tensors = kept_tensors(blank_generator(teacher, config, config.engine), adapted=config.engine.adaptation > 0)

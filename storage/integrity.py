@@ -107,9 +107,15 @@ def config_digest(path: Path) -> str | None:
 
 
 def is_sound(path: Path, digest: str) -> bool:
-    """Whether a file is there and has a SHA-256."""
+    """Whether a file is there and has a SHA-256.
+
+    Raises:
+        OSError: If it may not be read, or its store cannot be reached, which says nothing of the file.
+    """
     try:
         return path.is_file() and digest_of_file(path) == digest
+    except (PermissionError, ConnectionError, TimeoutError):
+        raise
     except OSError:
         return False
 

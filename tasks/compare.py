@@ -53,7 +53,7 @@ def _compared(directory: Path, label: str) -> ComparedRun:
     layout = run.layout
     if not layout.results.exists():
         raise InputError(f"{directory} is not finished (see `dfnas status`); `dfnas run` goes on from there")
-    check_pieces(layout, "search", "retrain")
+    check_pieces(layout, "search", "retrain", "report")
     return ComparedRun(
         label=label,
         results=read_json(layout.results),

@@ -11,6 +11,7 @@ from storage.errors import StorageError
 from storage.files import read_json, write_bytes
 from tasks.retrain import load_finetuned, load_model
 from tasks.run import Run
+from tasks.verification import check_pieces
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def export_student(run: Run, form: ModelFormat, output: Path | None = None, *, f
         raise StorageError(
             f"{layout.results} was written by an earlier version: `dfnas report {run.directory}` writes it anew"
         )
+    check_pieces(layout, "report")
     if finetuned and results["finetuned"] is None:
         raise InputError(f"{run.directory} has no fine-tuned student: its config has no section finetune")
     network, description = (load_finetuned if finetuned else load_model)(run.directory)

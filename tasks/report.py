@@ -1,6 +1,5 @@
 """Results and report: everything that the stages left, put together for people and programs to read."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from nas_core.seeding import generator
 from storage.dataset import SyntheticImages, SyntheticStore
 from storage.errors import StorageError
 from storage.files import digest_of_file, read_json, write_bytes, write_json
-from storage.manifests import Manifest
+from storage.manifests import Manifest, digests_of_files, read_manifest
 from tasks.artifacts import show_link, show_text
 from tasks.building import accuracy_table
 from tasks.data import batches, first_images, open_images, shown_classes
@@ -27,6 +26,8 @@ from tasks.stages import requested
 from tasks.status import label_rounds, stage_manifests
 from tasks.verification import check_pieces
 
+# What a report is made from, whatever the run was asked for.
+READ = ("dataset", "search", "retrain", "evaluate")
 # Result key of the digest of what these stages made.
 DIGESTS = {"dataset": "dataset", "search": "search", "retrain": "model", "finetune": "finetuned"}
 # Result key of the time that each stage's pieces took together.
@@ -35,12 +36,11 @@ TIMED_STAGES = {"synthesis": "synthesis", "search": "search", "retrain": "retrai
 
 def write_report(run: Run, _piece: str, _key: str, _stages: list[Manifest], _shards: list[Manifest]) -> Product:
     """Write results.json, report.html and figures/, and show the result in Prefect."""
-    results, figures = _write(run)
+    results, product = _write(run)
     layout = run.layout
     show_text(run.artifact(), _result_markdown(run, results), "Result of a dfnas run")
     show_link(run.artifact("report"), layout.report.as_uri(), "report.html", f"The whole report: {layout.report}")
-    files = [layout.results, layout.report, *figures]
-    return Product(digest=digest_of_file(layout.results), files=files, figures=results)
+    return product
 
 
 def rewrite_report(run: Run) -> dict[str, Any]:
@@ -50,17 +50,24 @@ def rewrite_report(run: Run) -> dict[str, Any]:
         The content of results.json.
 
     Raises:
-        StorageError: If the run has not come to its evaluation, or a file that it left is missing or damaged.
+        StorageError: If the run has not come to its evaluation, or a file that the report is made from is missing or
+            damaged.
     """
     layout = run.layout
     if not layout.evaluation.exists():
         raise StorageError(f"{run.directory} is not finished (see `dfnas status`); `dfnas run` goes on from there")
-    check_pieces(layout, *(path.stem for path in layout.manifests() if path.stem != "report"))
-    return _write(run)[0]
+    there = [path.stem for path in layout.manifests()]
+    check_pieces(layout, *READ, *(piece for piece in there if piece.startswith(("learn", "synthesis", "latency"))))
+    results, product = _write(run)
+    path = layout.manifest("report")
+    if (before := read_manifest(path)) is not None:
+        files = digests_of_files(layout.root, list(product.files))
+        before.model_copy(update={"digest": product.digest, "files": files, "figures": results}).write(path)
+    return results
 
 
-def _write(run: Run) -> tuple[dict[str, Any], list[Path]]:
-    """The content of results.json, and the files in figures/."""
+def _write(run: Run) -> tuple[dict[str, Any], Product]:
+    """The content of results.json, and all that was written."""
     layout = run.layout
     results = _results(run)
     records = report_records(run, results)
@@ -71,7 +78,8 @@ def _write(run: Run) -> tuple[dict[str, Any], list[Path]]:
     write_bytes(layout.report, page.encode())
     for path, content in figures.items():
         write_bytes(path, content)
-    return results, list(figures)
+    files = [layout.results, layout.report, *figures]
+    return results, Product(digest=digest_of_file(layout.results), files=files, figures=results)
 
 
 def _results(run: Run) -> dict[str, Any]:

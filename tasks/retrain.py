@@ -10,6 +10,7 @@ from torch import nn
 from nas_core.reporting.figures import record_curves
 from nas_core.search_spaces import rebuild_network
 from nas_core.training.retraining import augmentation, retrain
+from storage.errors import StorageError
 from storage.files import digest_of_file, digest_of_json, read_json, write_bytes, write_json
 from storage.layout import ModelLayout, RunLayout
 from storage.locations import location
@@ -70,7 +71,7 @@ def load_model(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         "std" and "class_names". It takes (pixels - mean) / std with pixels in [0, 1], and returns logits.
 
     Raises:
-        StorageError: If the run has no finished model, or its files are damaged.
+        StorageError: If the run has no finished student, or its files are damaged or of another version.
     """
     layout = RunLayout(location(directory))
     return _load(layout, "retrain", layout.model)
@@ -80,7 +81,7 @@ def load_finetuned(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """The same after fine-tuning on real images; the description also has "finetuned_on" {"images", "source"}.
 
     Raises:
-        StorageError: If the run was not asked to fine-tune, or the files are damaged.
+        StorageError: The same, or the run was not asked to fine-tune.
     """
     layout = RunLayout(location(directory))
     return _load(layout, "finetune", layout.finetuned)
@@ -95,7 +96,10 @@ def _load(layout: RunLayout, piece: str, model: ModelLayout) -> tuple[nn.Module,
         len(description["class_names"]),
         description["architecture"],
     )
-    network.load_state_dict(safetensors.torch.load(model.weights.read_bytes()))
+    try:
+        network.load_state_dict(safetensors.torch.load(model.weights.read_bytes()))
+    except RuntimeError as error:
+        raise StorageError(f"{model.weights} is of another network than this version makes: run again") from error
     return network.eval(), description
 
 

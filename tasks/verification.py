@@ -66,17 +66,22 @@ def check_sources(layout: RunLayout, sources: Iterable[Manifest]) -> None:
 
 
 def check_pieces(layout: RunLayout, *pieces: str) -> None:
-    """Check the files of finished pieces, for those who read them outside of a run.
+    """Check the files of finished pieces, for those who have no manifests of what they read.
 
     Raises:
-        StorageError: Naming the first file, or manifest of a piece, that is missing or damaged.
+        StorageError: If a piece is not finished, or a file of it is missing or damaged.
     """
     for piece in pieces:
         path = layout.manifest(piece)
         manifest = read_manifest(path)
-        if manifest is None:
-            raise StorageError(f"{path} is missing or damaged: `dfnas run` or `dfnas repair` makes {piece} anew")
-        check_sources(layout, [manifest])
+        if manifest is None and not path.exists():
+            raise StorageError(f"{layout.root} has no finished {piece} (see `dfnas status`)")
+        try:
+            if manifest is None:
+                raise StorageError(f"{path} is missing or damaged")
+            check_sources(layout, [manifest])
+        except StorageError as error:
+            raise StorageError(f"{error}; `dfnas repair {layout.root}` makes {piece} anew") from error
 
 
 @contextmanager

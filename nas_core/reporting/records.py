@@ -41,7 +41,7 @@ class RunRecords:
             that learns nothing.
         slots: The choices of the search space.
         architecture: The found architecture, one operation per slot.
-        search_training: Supernet training, one record per epoch: {"epoch", "loss", ...}.
+        search_training: Training of the supernet, or of networks alone, one record per epoch: {"epoch", "loss", ...}.
         search_curve: The strategy's own records: {"epoch", ...}; under "gates", one list of operation weights per
             slot draws their course.
         search_candidates: {"architecture", "macs", "score", "generation"}; empty for strategies that rate none.

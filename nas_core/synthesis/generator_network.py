@@ -74,6 +74,6 @@ class ImageGenerator(nn.Module):
 
 
 def kept_tensors(network: ImageGenerator, adapted: bool) -> dict[str, Tensor]:
-    """What a snapshot holds: without the first layer, most of all weights, if every shard draws that anew to adapt it."""
+    """What a snapshot holds: without the first layer, most of all weights, if every shard draws that anew."""
     state = network.state_dict()
     return {name: tensor for name, tensor in state.items() if not (adapted and name.startswith(f"{FIRST_LAYER}."))}

@@ -51,7 +51,8 @@ def perform(run: Run) -> dict[str, Manifest]:
         forget_missing.fn(run)
         first = piece(initialise_noise)
         learned = [piece(learn_engine, first)] if run.config.synthesis.engine.learns else []
-        images = {(-1, shard): (learned or [first])[0] for shard in range(run.config.synthesis.shards)}
+        start = (learned or [first])[0]
+        images = {(-1, shard): start for shard in range(run.config.synthesis.shards)}
         for round_ in range(run.config.synthesis.rounds):
             for shard in range(run.config.synthesis.shards):
                 images[round_, shard] = piece(synthesize, images[round_ - 1, shard], round=round_, shard=shard)
@@ -66,7 +67,7 @@ def perform(run: Run) -> dict[str, Manifest]:
             others.append(piece(finetune_student, model))
         judgement = piece(evaluate_student, dataset, model, others)
         latency = piece(measure_latency, model)
-        before = [(learned or [first])[0], dataset, found, model, judgement, latency]
+        before = [start, dataset, found, model, judgement, latency]
         report = piece(write_report, before, shard_rounds)
     searched = [first, *learned, dataset, *costs, *points, found]
     return {m.piece: m for m in [*images.values(), *searched, model, *others, judgement, latency, report]}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from prefect.serializers import JSONSerializer
 
+from nas_core.config import RunConfig
 from nas_core.errors import InputError
 from nas_core.exporting import ModelFormat
 from nas_core.settings.synthesis import GeneratorSpec
@@ -21,7 +22,7 @@ from storage.integrity import Fault, take_stock, verify_run
 from tasks.compare import compare
 from tasks.export import export_student
 from tasks.report import rewrite_report
-from tasks.retrain import load_model
+from tasks.retrain import load_finetuned, load_model
 from tasks.run import Run, load_run, open_run
 from tasks.verification import drop_unfounded_results, forget_damaged
 
@@ -107,29 +108,57 @@ def test_a_flipped_byte_is_made_good_and_nothing_else_is_done(damageable: Run, f
     assert {path.stem for path in manifests if path.stat().st_mtime_ns != manifests[path]} == BROKEN[name]
 
 
-@pytest.mark.parametrize("name", ["model/weights.safetensors", "model/architecture.json", "manifests/retrain.json"])
-def test_who_reads_a_damaged_student_is_told_so(damageable: Run, finished: Run, tmp_path: Path, name: str):
+TRUSTED = {
+    "model/weights.safetensors": {"load_model", "report", "compare", "export"},
+    "model/architecture.json": {"load_model", "report", "compare", "export"},
+    "manifests/retrain.json": {"load_model", "report", "compare", "export"},
+    "search/outcome.json": {"report", "compare"},
+    "results.json": {"compare", "export"},
+}
+"""A file of a finished run, and who reads it."""
+
+
+@pytest.mark.parametrize("name", list(TRUSTED))
+def test_who_reads_a_damaged_file_of_a_finished_run_is_told_so(
+    damageable: Run, finished: Run, tmp_path: Path, name: str
+):
     """A flipped bit in a weights file is otherwise another network, which answers as if nothing had happened."""
-    flip(damageable.layout.root / name, -40)
+    content = (damageable.layout.root / name).read_bytes()
+    flip(damageable.layout.root / name, content.index(b"0.") + 2 if name == "results.json" else -40)
     readers = {
         "load_model": lambda: load_model(damageable.directory),
         "report": lambda: rewrite_report(damageable),
         "compare": lambda: compare([Path(finished.directory), damageable.layout.root], tmp_path / "page.html"),
         "export": lambda: export_student(damageable, ModelFormat.SAFETENSORS, tmp_path / "student"),
     }
-    for reads in readers.values():
-        with pytest.raises(StorageError, match=f"{Path(name).name} is missing or damaged"):
-            reads()
+    for reader in TRUSTED[name]:
+        with pytest.raises(StorageError, match=rf"{Path(name).name} is missing or damaged; `dfnas repair .*anew"):
+            readers[reader]()
     assert list(tmp_path.iterdir()) == [damageable.layout.root]
+
+
+def test_what_a_run_has_not_come_to_is_not_called_damaged(damageable: Run, tmp_path: Path):
+    with pytest.raises(StorageError, match="has no finished finetune"):
+        load_finetuned(damageable.directory)
+    with pytest.raises(StorageError, match=f"{tmp_path / 'mistyped'} has no finished retrain"):
+        load_model(tmp_path / "mistyped")
+    damageable.layout.manifest("search").unlink()
+    with pytest.raises(StorageError, match="has no finished search"):
+        rewrite_report(damageable)
+
+
+def with_generator(run: Run) -> RunConfig:
+    """The tiny config with images that a generator draws."""
+    engine = GeneratorSpec(steps=6, snapshots=2, warmup=1, adaptation=2, latent=8, width=4)
+    synthesis = run.config.synthesis.model_copy(update={"rounds": 1, "engine": engine})
+    return run.config.model_copy(update={"synthesis": synthesis})
 
 
 @pytest.mark.parametrize("fault", ["flipped", "deleted"])
 def test_a_damaged_generator_is_learned_again_and_no_shard_is_made_anew(
     finished: Run, tmp_path: Path, complete, fault: str
 ):
-    engine = GeneratorSpec(steps=6, snapshots=2, warmup=1, adaptation=2, latent=8, width=4)
-    synthesis = finished.config.synthesis.model_copy(update={"rounds": 1, "engine": engine})
-    config = finished.config.model_copy(update={"synthesis": synthesis})
+    config = with_generator(finished)
     run = open_run(config, str(tmp_path / "run"))
     complete(run)
     reference, manifests = files_of(run), run.layout.manifest("*").parent
@@ -143,6 +172,17 @@ def test_a_damaged_generator_is_learned_again_and_no_shard_is_made_anew(
     complete(open_run(config, run.directory))
     assert {path.stem for path in manifests.iterdir() if path.stat().st_mtime_ns != times[path.stem]} == {"learn"}
     assert run.layout.learned.read_bytes() == reference[str(run.layout.learned.relative_to(run.layout.root))]
+    assert verify_run(run.layout, quiet).faults == ()
+
+
+def test_the_report_notices_a_damaged_record_of_learning(finished: Run, tmp_path: Path, complete):
+    run = open_run(with_generator(finished), str(tmp_path / "run"))
+    complete(run)
+    flip(run.layout.records("learn"), 40)
+    run.layout.manifest("report").unlink()
+    with pytest.raises(StorageError, match="run again, which makes learn anew"):
+        complete(run)
+    complete(run)
     assert verify_run(run.layout, quiet).faults == ()
 
 

@@ -7,6 +7,7 @@ import pytest
 from nas_core.config import TableConfig
 from nas_core.errors import InputError
 from storage.files import read_json
+from storage.integrity import verify_run
 from tasks.building import preflight
 from tasks.report import rewrite_report
 from tasks.run import Run
@@ -21,6 +22,7 @@ def test_a_table_of_true_accuracies_shows_in_the_report(damageable: Run, tmp_pat
     results = rewrite_report(damageable.model_copy(update={"config": config}))
     assert results["search"]["true_accuracy"] == 91.5
     assert "True accuracy by epoch" in damageable.layout.report.read_text()
+    assert verify_run(damageable.layout, lambda *_: None).faults == (), "the manifest vouches for the new report"
     table.write_text("arch,top1\nnothing,91.5\n")
     with pytest.raises(InputError, match="holds no architecture of nasbench201"):
         preflight(config)

@@ -8,6 +8,7 @@ from flows.config_file import read_config
 from nas_core.errors import InputError
 from nas_core.ops.latency import LatencyTable
 from nas_core.teachers import teachers
+from storage.errors import StorageError
 from storage.files import read_json
 from tasks.building import build_space, preflight
 from tasks.latency import write_latency_table
@@ -53,6 +54,14 @@ def test_points_of_a_grid_are_made_one_by_one_and_the_best_is_kept(complete, tmp
     assert path.read_bytes() == sound
     again = {piece for piece in manifests if run.layout.manifest(piece).stat().st_mtime_ns != times[piece]}
     assert again == {"grid-point-001"}
+
+    # So is the table, which a random baseline weighs architectures by.
+    run.layout.latency_table.write_bytes(table.read_bytes()[:-9])
+    beside = run.model_copy(update={"config": run.config.model_copy(update={"baselines": ("random",)})})
+    with pytest.raises(StorageError, match="run again, which makes costs anew"):
+        complete(beside)
+    complete(beside)
+    assert run.layout.latency_table.read_bytes() == table.read_bytes()
 
 
 def test_an_impossible_latency_is_refused_with_the_smallest_possible(tmp_path: Path):

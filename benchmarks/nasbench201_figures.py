@@ -72,7 +72,7 @@ def plot_rankings(rows: list[dict[str, Any]], path: Path) -> None:
     shown = sorted((found for found in rows if "scores" in found and found["seed"] == 0), key=_order)
     if not shown:
         return
-    figure, axes = _panels(len(shown), sharex=True)
+    figure, axes = _panels(len(shown), one_x=True)
     for found, axis in zip(shown, axes, strict=False):
         order = torch.tensor(found["scores"]).argsort().argsort()
         # The logarithm of the error spreads out the good ones, which differ least.
@@ -122,12 +122,18 @@ def _colour(found: dict[str, Any]) -> str:
     return f"C{KINDS.index(found['kind'])}" if found["images"] else "0.4"
 
 
-def _panels(count: int, **shared: bool) -> tuple[Figure, list[Axes]]:
-    """So many panels in rows of four, one scale of accuracy."""
+def _panels(count: int, one_x: bool = False) -> tuple[Figure, list[Axes]]:
+    """So many panels in rows of four, with one scale of accuracy, and one of what is across if that is the same."""
     across = min(4, count)
     down = -(-count // across)
     figure, axes = plt.subplots(
-        down, across, figsize=(2.6 * across, 2.2 * down), squeeze=False, sharey=True, layout="constrained", **shared
+        down,
+        across,
+        figsize=(2.6 * across, 2.2 * down),
+        squeeze=False,
+        sharex=one_x,
+        sharey=True,
+        layout="constrained",
     )
     for axis in axes.flat[count:]:
         axis.set_axis_off()

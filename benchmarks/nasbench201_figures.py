@@ -75,12 +75,8 @@ def plot_rankings(rows: list[dict[str, Any]], path: Path) -> None:
     figure, axes = _panels(len(shown), one_x=True)
     for found, axis in zip(shown, axes, strict=False):
         order = torch.tensor(found["scores"]).argsort().argsort()
-        # The logarithm of the error spreads out the good ones, which differ least.
-        axis.scatter(order.tolist(), [100 - accuracy for accuracy in found["accuracies"]], s=4, color=_colour(found))
-        axis.set_yscale("log")
-        axis.set_ylim(60, 5)
-        axis.set_yticks([40, 20, 10, 6], ["60", "80", "90", "94"])
-        axis.minorticks_off()
+        axis.scatter(order.tolist(), _errors(found["accuracies"]), s=4, color=_colour(found))
+        _scale(axis, worst=60)
         axis.set_title(f"{found['method']}, {_data(found)}: tau {found['tau']:.2f}", fontsize=8)
     _save(figure, path, "rank by score, the best on the right", "true accuracy, %")
 
@@ -95,19 +91,31 @@ def plot_courses(rows: list[dict[str, Any]], path: Path) -> None:
     methods = list(dict.fromkeys(found["method"] for found in shown))
     if not shown:
         return
-    lowest = min(accuracy for found in shown for accuracy in found["curve"])
+    worst = max(error for found in shown for error in _errors(found["curve"]))
     figure, axes = _panels(len(methods))
     for method, axis in zip(methods, axes, strict=False):
         lines = {}
         for found in (found for found in shown if found["method"] == method):
-            line = axis.plot(found["curve_seconds"], found["curve"], ".-", lw=1, ms=4, color=_colour(found))
+            line = axis.plot(found["curve_seconds"], _errors(found["curve"]), ".-", lw=1, ms=4, color=_colour(found))
             lines[_data(found)] = line[0]
-        axis.axhline(BEST, color="0.7", lw=0.8, zorder=0)
-        axis.set_ylim(lowest - 0.3, BEST + 0.3)
+        axis.axhline(100 - BEST, color="0.7", lw=0.8, zorder=0)
+        _scale(axis, worst=1.1 * worst)
         axis.set_xlim(left=0)
         axis.set_title(method, fontsize=8)
         axis.legend(lines.values(), lines, fontsize=7, loc="lower right")
     _save(figure, path, "seconds of search", "true accuracy, %")
+
+
+def _errors(accuracies: Sequence[float]) -> list[float]:
+    return [100 - accuracy for accuracy in accuracies]
+
+
+def _scale(axis: Axes, worst: float) -> None:
+    """The logarithm of the error, which spreads out the good ones that differ least, labelled with accuracies."""
+    axis.set_yscale("log")
+    axis.set_yticks([90, 40, 20, 10, 6], ["10", "60", "80", "90", "94"])
+    axis.minorticks_off()
+    axis.set_ylim(worst, 5)
 
 
 def _order(found: dict[str, Any]) -> tuple[str, int, int]:

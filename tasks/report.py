@@ -36,9 +36,8 @@ TIMED_STAGES = {"synthesis": "synthesis", "search": "search", "retrain": "retrai
 
 def write_report(run: Run, _piece: str, _key: str, _stages: list[Manifest], _shards: list[Manifest]) -> Product:
     """Write results.json, report.html and figures/, and show the result in Prefect."""
-    results, product = _write(run)
-    layout = run.layout
-    show_text(run.artifact(), _result_markdown(run, results), "Result of a dfnas run")
+    product, layout = _write(run), run.layout
+    show_text(run.artifact(), _result_markdown(run, product.figures), "Result of a dfnas run")
     show_link(run.artifact("report"), layout.report.as_uri(), "report.html", f"The whole report: {layout.report}")
     return product
 
@@ -58,16 +57,16 @@ def rewrite_report(run: Run) -> dict[str, Any]:
         raise StorageError(f"{run.directory} is not finished (see `dfnas status`); `dfnas run` goes on from there")
     there = [path.stem for path in layout.manifests()]
     check_pieces(layout, *READ, *(piece for piece in there if piece.startswith(("learn", "synthesis", "latency"))))
-    results, product = _write(run)
+    product = _write(run)
     path = layout.manifest("report")
     if (before := read_manifest(path)) is not None:
         files = digests_of_files(layout.root, list(product.files))
-        before.model_copy(update={"digest": product.digest, "files": files, "figures": results}).write(path)
-    return results
+        before.model_copy(update={"digest": product.digest, "files": files, "figures": product.figures}).write(path)
+    return product.figures
 
 
-def _write(run: Run) -> tuple[dict[str, Any], Product]:
-    """The content of results.json, and all that was written."""
+def _write(run: Run) -> Product:
+    """Write the files; the figures are the content of results.json."""
     layout = run.layout
     results = _results(run)
     records = report_records(run, results)
@@ -79,7 +78,7 @@ def _write(run: Run) -> tuple[dict[str, Any], Product]:
     for path, content in figures.items():
         write_bytes(path, content)
     files = [layout.results, layout.report, *figures]
-    return results, Product(digest=digest_of_file(layout.results), files=files, figures=results)
+    return Product(digest=digest_of_file(layout.results), files=files, figures=results)
 
 
 def _results(run: Run) -> dict[str, Any]:

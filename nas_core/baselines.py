@@ -62,7 +62,7 @@ def random_architecture(space: SearchSpace, found: Choices, budget: Budget, seed
     """
     draws = generator(seed, "baseline.random")
     drawn = [fit(space, space.sample(draws), budget, draws) for _ in range(DRAWN)]
-    others = [choices for choices in drawn if choices != found] or [found]
+    others = [choices for choices in drawn if choices != found and space.is_connected(choices)] or [found]
     target = space.macs(found)
     return str(space.architecture(min(others, key=lambda choices: abs(space.macs(choices) - target))))
 

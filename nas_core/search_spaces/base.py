@@ -6,7 +6,8 @@ weights (a mixture of all operations of the slot).
 
 Which choices go together is said once, as *decisions*: a decision is a group of slots with the list of its legal joint
 choices. Slots that are independent are decisions of their own; the edges into a node of a DARTS cell, of which
-exactly two stay, are one. Sampling, the best architecture under a budget, mutation and counting follow from it.
+exactly two stay, are one. Sampling, the best architecture under a budget, mutation and counting follow from it. Where
+choices can cut a network's output off its input, `connected` says which do not; only these are drawn and found.
 """
 
 import abc
@@ -147,6 +148,14 @@ class SearchSpace(abc.ABC):
             for index, slot in enumerate(self.slots)
         )
 
+    @functools.cached_property
+    def connected(self) -> tuple[tuple[Decision, ...], ...]:
+        """The architectures whose output depends on their input: the union of these products of options.
+
+        As it stands one product, all decisions: nothing that can be chosen cuts the input off.
+        """
+        return (self.decisions,)
+
     # --- architectures ---
 
     def architecture(self, choices: Sequence[Choice]) -> Architecture:
@@ -191,7 +200,8 @@ class SearchSpace(abc.ABC):
         """
         restricted = copy.copy(self)
         restricted.slots = self.restricted_slots(self.slots, allowed)
-        vars(restricted).pop("decisions", None)
+        for derived in ("decisions", "connected"):
+            vars(restricted).pop(derived, None)
         if "macs_table" in vars(self):
             # What an operation costs stays, and need not be counted again.
             rows = zip(self.macs_table.operations, self.slots, restricted.slots, strict=True)
@@ -204,6 +214,11 @@ class SearchSpace(abc.ABC):
             if not decision.options:
                 slots = ", ".join(self.slots[slot].name for slot in decision.slots)
                 raise InputError(f"the restriction of {self.name} leaves no legal choice for {slots}; allow more there")
+        if not restricted.connected:
+            raise InputError(
+                f"the restriction of {self.name} leaves no architecture whose output depends on its input; allow more "
+                "than `none` on one way from input to output"
+            )
         return restricted
 
     def deepened(self, cells: int) -> "SearchSpace":  # noqa: ARG002 - for spaces that can
@@ -228,8 +243,16 @@ class SearchSpace(abc.ABC):
     # --- drawing and combining ---
 
     def sample(self, generator: torch.Generator) -> Choices:
-        """An architecture drawn uniformly."""
-        return self._joined([decision.options[_draw(len(decision.options), generator)] for decision in self.decisions])
+        """A connected architecture drawn uniformly."""
+        while True:
+            drawn = [decision.options[_draw(len(decision.options), generator)] for decision in self.decisions]
+            choices = self._joined(drawn)
+            if self.is_connected(choices):
+                return choices
+
+    def is_connected(self, choices: Choices) -> bool:
+        """Whether the architecture's output depends on its input."""
+        return any(all(_part(choices, d) in d.options for d in decisions) for decisions in self.connected)
 
     def crossed(self, first: Choices, second: Choices, from_second: Sequence[bool]) -> Choices:
         """The architecture with each decision of `first`, or of `second` where the mask (one per decision) says so."""
@@ -253,7 +276,7 @@ class SearchSpace(abc.ABC):
     def best(
         self, scores: Sequence[Sequence[float]], limit: int | None, costs: CostTable[int] | None = None
     ) -> Choices:
-        """The architecture with the largest sum of scores within a limit on its cost: the exact maximum.
+        """The connected architecture with the largest sum of scores within a limit on its cost: the exact maximum.
 
         Args:
             scores: One per operation of each slot; what is not chosen does not count.
@@ -264,16 +287,21 @@ class SearchSpace(abc.ABC):
             The choices; of equals, the cheaper one, then the earlier options.
 
         Raises:
-            ValueError: If no architecture keeps the limit.
+            ValueError: If no connected architecture keeps the limit.
         """
         costs = costs or self.macs_table
         value = CostTable(0.0, tuple(tuple(row) for row in scores))
-        picks = best_choices(
-            [[value.of_slots(d.slots, option) for option in d.options] for d in self.decisions],
-            self.option_costs(costs),
-            None if limit is None else limit - costs.fixed,
-        )
-        return self._joined([d.options[pick] for d, pick in zip(self.decisions, picks, strict=True)])
+        found: list[Choices] = []
+        for decisions in self.connected:
+            prices = _option_costs(decisions, costs)
+            if limit is not None and costs.fixed + sum(map(min, prices)) > limit:
+                continue
+            gains = [[value.of_slots(d.slots, option) for option in d.options] for d in decisions]
+            picks = best_choices(gains, prices, None if limit is None else limit - costs.fixed)
+            found.append(self._joined([d.options[pick] for d, pick in zip(decisions, picks, strict=True)]))
+        if not found:
+            raise ValueError(f"no architecture of {self.name} costs {limit} or less")
+        return max(found, key=lambda choices: (value.of(choices), -costs.of(choices)))
 
     # --- cost ---
 
@@ -300,13 +328,16 @@ class SearchSpace(abc.ABC):
         return self.cost_range(self.macs_table)
 
     def cost_range(self, costs: CostTable[int]) -> tuple[int, int]:
-        """What the cheapest and the dearest architecture cost."""
-        options = self.option_costs(costs)
-        return costs.fixed + sum(map(min, options)), costs.fixed + sum(map(max, options))
+        """What the cheapest and the dearest connected architecture cost."""
+        options = [_option_costs(decisions, costs) for decisions in self.connected]
+        return (
+            costs.fixed + min(sum(map(min, of_decisions)) for of_decisions in options),
+            costs.fixed + max(sum(map(max, of_decisions)) for of_decisions in options),
+        )
 
     def option_costs(self, costs: CostTable[int]) -> list[list[int]]:
         """The cost of each option of each decision; what is outside all slots left out."""
-        return [[costs.of_slots(d.slots, option) for option in d.options] for d in self.decisions]
+        return _option_costs(self.decisions, costs)
 
     def costs(self, measure: Callable[[Part], Cost]) -> CostTable[Cost]:
         """The additive table of any cost of parts, each kind of part measured once.
@@ -375,6 +406,10 @@ class SearchSpace(abc.ABC):
     def _replaced(self, choices: Choices, decision: Decision, option: Choices) -> Choices:
         new = dict(zip(decision.slots, option, strict=True))
         return tuple(new.get(slot, choice) for slot, choice in enumerate(choices))
+
+
+def _option_costs(decisions: Sequence[Decision], costs: CostTable[int]) -> list[list[int]]:
+    return [[costs.of_slots(d.slots, option) for option in d.options] for d in decisions]
 
 
 def _part(choices: Sequence[Choice], decision: Decision) -> Choices:

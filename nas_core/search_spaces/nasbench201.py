@@ -5,6 +5,7 @@ BatchNorm layers lack scale and shift; stem, residual blocks and head are the st
 """
 
 import copy
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -16,12 +17,15 @@ from nas_core.errors import InputError
 from nas_core.ops.cost import Part
 from nas_core.ops.mixed import Gates, MixedOperation
 from nas_core.ops.primitives import Zero, average_pool, relu_conv_bn
-from nas_core.search_spaces.base import Architecture, Chosen, SearchSpace, Slot, Supernet
+from nas_core.search_spaces.base import Architecture, Chosen, Decision, SearchSpace, Slot, Supernet
 from nas_core.settings.spaces import NASBENCH201_OPERATIONS as OPERATIONS
 from nas_core.settings.spaces import NasBench201Spec, spaces
 
 # (target, source) of each edge, in the order of the slots.
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
+# The ways from the cell's input to its output, as indices of edges.
+WAYS = ((3,), (0, 4), (1, 5), (0, 2, 5))
+NONE = OPERATIONS[0]
 
 
 def cell_operation(name: str, channels: int, affine: bool) -> nn.Module:
@@ -143,7 +147,7 @@ class NasBench201(SearchSpace):
         num_classes: Number of logits.
 
     Raises:
-        InputError: If a size is not positive, an operation is unknown, or there is none.
+        InputError: If a size is not positive, an operation is unknown, or there is none beside `none`.
     """
 
     name: ClassVar[str] = "nasbench201"
@@ -162,6 +166,26 @@ class NasBench201(SearchSpace):
         self.input_shape, self.num_classes = input_shape, num_classes
         every = tuple(Slot(f"{target}<-{source}", OPERATIONS, group=f"cell/{target}") for target, source in EDGES)
         self.slots = self.restricted_slots(every, dict.fromkeys(range(len(EDGES)), operations))
+        if set(operations) == {NONE}:
+            raise InputError(
+                "search space 'nasbench201': with `none` alone no network sees its input; allow more operations"
+            )
+
+    @functools.cached_property
+    def connected(self) -> tuple[tuple[Decision, ...], ...]:
+        """Per way from input to output, the cells without `none` on it."""
+
+        def passing(way: tuple[int, ...]) -> tuple[Decision, ...]:
+            return tuple(
+                Decision(
+                    (index,),
+                    tuple((i,) for i, name in enumerate(slot.operations) if name != NONE or index not in way),
+                )
+                for index, slot in enumerate(self.slots)
+            )
+
+        ways = map(passing, WAYS)
+        return tuple(decisions for decisions in ways if all(decision.options for decision in decisions))
 
     def supernet(self, *, partial: int = 1) -> NasBench201Supernet:
         """A supernet; each edge holds its slot's operations."""

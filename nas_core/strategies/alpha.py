@@ -101,8 +101,8 @@ class ArchitectureWeights:
     def derive(self, budget: Budget, excluded: Collection[tuple[int, str]] = ()) -> Architecture:
         """The architecture with the largest product of gates within the budget, in which only what is chosen counts.
 
-        Without a limit that is the argmax per slot of NAS-Bench-201, `none` included, and the two strongest edges per
-        node of DARTS.
+        Without a limit that is the argmax per slot of NAS-Bench-201, `none` included where the output still depends on
+        the input, and the two strongest edges per node of DARTS.
 
         Args:
             budget: What the architecture may cost.

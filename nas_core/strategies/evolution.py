@@ -88,7 +88,7 @@ class Evolution:
     def propose(
         self, space: SearchSpace, scores: Mapping[Choices, float], budget: Budget, generator: torch.Generator
     ) -> list[Choices]:
-        """The next generation: distinct architectures within the budget, none of them rated before.
+        """The next generation: distinct connected architectures within the budget, none of them rated before.
 
         Args:
             space: Where to look.
@@ -107,8 +107,9 @@ class Evolution:
             misses = 0
             while len(found) < count and misses < PATIENCE:
                 candidate = fit(space, make(), budget, generator)
-                misses = misses + 1 if candidate in seen else 0
-                if candidate not in seen:
+                fresh = candidate not in seen and space.is_connected(candidate)
+                misses = 0 if fresh else misses + 1
+                if fresh:
                     found.append(candidate)
                     seen.add(candidate)
             return found

@@ -1,5 +1,7 @@
 """The NAS-Bench-201 space against the benchmark's published constants."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -164,12 +166,60 @@ def test_operations_restrict_every_edge():
     assert {slot.operations for slot in space.slots} == {("skip_connect", "nor_conv_3x3")}
 
 
-def test_sampling_is_uniform_per_slot(small):
+def every(space: NasBench201):
+    return itertools.product(*[range(len(slot.operations)) for slot in space.slots])
+
+
+def test_connected_is_whose_output_depends_on_the_input(small):
+    """Said by the cells themselves, with `none` or a skip on each edge: what passes is a multiple of the input."""
+    x = torch.rand(1, 4, 8, 8, generator=generator(0, "x"))
+    for path in itertools.product((0, 1), repeat=6):
+        cell = small.network(small.architecture(path)).body[0]
+        assert bool(cell(x).any()) == small.is_connected(path)
+
+
+def test_samples_are_uniform_over_connected_architectures(small):
     draws = generator(0, "sample")
-    counts = torch.zeros(6, 5)
+    counts, expected = torch.zeros(6, 5), torch.zeros(6, 5)
     for _ in range(2000):
-        counts[range(6), small.sample(draws)] += 1
-    assert (counts - 400).abs().max() < 5 * (2000 * 0.2 * 0.8) ** 0.5
+        drawn = small.sample(draws)
+        assert small.is_connected(drawn)
+        counts[range(6), drawn] += 1
+    connected = list(filter(small.is_connected, every(small)))
+    assert len(connected) == 15_284
+    for path in connected:
+        expected[range(6), path] += 2000 / len(connected)
+    assert (counts - expected).abs().max() < 5 * (2000 * 0.2 * 0.8) ** 0.5
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 1000), lead=st.floats(0, 3), share=st.floats(0, 1))
+def test_the_best_is_the_best_connected_one(small, seed, lead, share):
+    """Also where `none` leads on every edge, under any budget: against a look at all of them."""
+    scores = torch.randn(6, 5, generator=generator(seed, "scores"), dtype=torch.float64)
+    scores[:, 0] += lead
+    cheapest, dearest = small.macs_range()
+    limit = cheapest + round(share * share * (dearest - cheapest))
+    best = small.best(scores.tolist(), limit)
+    assert small.is_connected(best)
+    assert small.macs(best) <= limit
+    allowed = [path for path in every(small) if small.is_connected(path) and small.macs(path) <= limit]
+    most = max(float(scores[range(6), path].sum()) for path in allowed)
+    assert float(scores[range(6), best].sum()) == pytest.approx(most)
+
+
+def test_nothing_is_left_where_every_way_is_cut(small):
+    """`none` alone into the output, or on both ways that remain."""
+    for cut in ({3: ["none"], 4: ["none"], 5: ["none"]}, {edge: ["none"] for edge in range(6)}):
+        with pytest.raises(InputError, match="depends on its input"):
+            small.restrict(cut)
+    one_way = small.restrict({3: ["none"], 4: ["none"], 0: ["none"]})
+    best = one_way.architecture(
+        one_way.best([[float(op == "none") for op in s.operations] for s in one_way.slots], None)
+    )
+    assert [name == "none" for name in best.operations] == [True, False, True, True, True, False]
+    with pytest.raises(InputError, match="`none` alone"):
+        NasBench201(4, 1, ("none",), input_shape=(3, 8, 8), num_classes=2)
 
 
 @pytest.mark.parametrize("values", [{"operations": []}, {"operations": ["max_pool"]}, {"channels": 0}, {"cells": 0}])

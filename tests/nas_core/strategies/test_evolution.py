@@ -24,7 +24,7 @@ def test_generations_are_new_distinct_and_affordable(seed, share):
         proposed = evolution.propose(SPACE, scores, macs_budget(budget), generator(seed, "toy", generation))
         assert len(set(proposed)) == len(proposed) <= 8
         assert not set(proposed) & set(scores)
-        assert all(SPACE.macs(choices) <= budget for choices in proposed)
+        assert all(SPACE.macs(choices) <= budget and SPACE.is_connected(choices) for choices in proposed)
         scores |= {choices: float(sum(choices)) for choices in proposed}
 
 

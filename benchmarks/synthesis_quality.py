@@ -69,6 +69,7 @@ ROWS = {
     "recursive": "and recursive labels, as in the paper: half of the images in each of two rounds, temperature 1",
     "ours": "our default labels: temperature 4, mean over 8 windows",
     "generator": "the generator engine with its defaults",
+    "refined": "and twenty steps of the pixel engine from its canvases",
     "run": "the images of a dfnas run (--run)",
     "real": "real training images: upper bound",
 }

@@ -21,6 +21,7 @@ have random windows.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import shlex
@@ -55,6 +56,7 @@ from nas_core.strategies import Strategy, strategies
 from nas_core.strategies.spos import Rating
 from nas_core.strategies.successive_halving import SuccessiveHalving
 from nas_core.strategies.training_free import SCORES, TrainingFree, TrainingFreeRating, images_of, log_rank_sums
+from nas_core.training.augmentation import Augmentation
 from nas_core.training.recipe import Recipe
 from storage.checkpoints import load_checkpoint, save_checkpoint
 from storage.files import digest_of, read_json, write_json
@@ -83,6 +85,7 @@ class Settings(Data):
         """What a row depends on, beside the code."""
         # With all defaults written out: a row is stale if one of them has changed.
         config = [spec.model_dump(mode="json") for spec in specs(method)]
+        config += [dataclasses.asdict(shift)] if (shift := validation_shift(method)) != Augmentation() else []
         judged_by = [digest_of_content(self.table), self.column, RANKED, RECALIBRATION]
         return json.dumps([config, self.digests(kind, seed), judged_by])
 
@@ -104,6 +107,11 @@ def specs(method: str) -> tuple[NasBench201Spec, Spec]:
     config = yaml.safe_load((ROWS / f"{method}.yaml").read_text())
     strategy = strategies.spec(config["strategy"]["name"]).model_validate(config["strategy"])
     return NasBench201Spec.model_validate(config["space"]), strategy
+
+
+def validation_shift(method: str) -> Augmentation:
+    """How a row's validation images vary: those by which architectures are rated or architecture weights learn."""
+    return Augmentation(**yaml.safe_load((ROWS / f"{method}.yaml").read_text()).get("validation", {}))
 
 
 def main() -> None:
@@ -185,6 +193,7 @@ def row(settings: Settings, kind: str, method: str, seed: int) -> None:
     space = spaces.build(space_spec, input_shape=(3, 32, 32), num_classes=len(CLASSES))
     strategy = strategies.build(strategy_spec)
     work = make_task(settings, kind, seed, space)
+    work.validation.augmentation = validation_shift(method)
     file, key = settings.row(kind, method, seed), settings.key(kind, method, seed)
     course = Course(file.with_suffix(".ckpt"), key, settings.supernet(kind, method, seed))
     outcome = strategy.search(work, course.checkpoint(), lambda *_: None)
@@ -208,7 +217,11 @@ def row(settings: Settings, kind: str, method: str, seed: int) -> None:
         "curve_seconds": course.ends(len(outcome.search)) if not isinstance(strategy, SuccessiveHalving) else [],
         "macs_tau": rank_figures([space.macs(space.choices(a)) for a in judged], accuracies)["tau"],
         "environment": environment(work.device),
-        "settings": {"space": space_spec.model_dump(mode="json"), "strategy": strategy_spec.model_dump(mode="json")},
+        "settings": {
+            "space": space_spec.model_dump(mode="json"),
+            "strategy": strategy_spec.model_dump(mode="json"),
+            "validation": dataclasses.asdict(work.validation.augmentation),
+        },
     }
     if scores is not None:
         figures |= rank_figures(scores, accuracies) | {"scores": scores, "accuracies": accuracies}

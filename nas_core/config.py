@@ -53,6 +53,19 @@ class SearchConfig(Spec):
         lt=1,
         description="share of the synthetic images that rates architectures and trains no weights",
     )
+    validation_mixup: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="chance of a validation image to be a weighted mean of two, which the teacher labels; 0: none are",
+    )
+    validation_color_jitter: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="how much brightness, contrast, saturation and tint of every validation image vary; the teacher "
+        "labels what comes out. 0: not at all",
+    )
     max_macs: int | None = Field(
         default=None,
         gt=0,

@@ -7,6 +7,7 @@ from nas_core.device import limited_threads
 from nas_core.reporting.figures import record_curves
 from nas_core.reporting.search_figures import score_by_generation
 from nas_core.strategies import Grid, SearchOutcome, SearchTask, strategies
+from nas_core.training.augmentation import Augmentation
 from storage.files import digest_of_json, read_json, write_json
 from storage.manifests import Manifest
 from tasks.artifacts import show_pictures, task_progress
@@ -71,10 +72,11 @@ def search_task(run: Run) -> SearchTask:
     """What a strategy works on: the space, the synthetic images that are not held out, and the budget."""
     config = run.config.search
     images, split = load_images(run)
+    shifted = Augmentation(mixup=config.validation_mixup, color_jitter=config.validation_color_jitter)
     return SearchTask(
         space=run.space(),
         train=batches(run, images, split.train, config.batch_size),
-        validation=batches(run, images, split.validation, config.batch_size),
+        validation=batches(run, images, split.validation, config.batch_size, shifted),
         budget=run.budget(),
         temperature=config.temperature,
         seed=run.config.seed,

@@ -1,8 +1,9 @@
 """What every search strategy offers: given a space, data and a budget, it returns one architecture."""
 
 import abc
+import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +57,10 @@ class SearchTask:
         """Validation batches, reshuffled whenever they run out; `position` tells streams apart, such as an epoch."""
         for pass_ in itertools.count():
             yield from self.validation.epoch(generator(self.seed, "search.validation", *position, pass_))
+
+    def rating_batches(self) -> Iterable[Batch]:
+        """The validation images for rating: in every pass the same windows, augmented in the same way."""
+        return self.validation.fixed_repeatedly(functools.partial(generator, self.seed, "search.rating"))
 
     def objective(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """The distillation loss at the task's temperature, of logits (batch, classes)."""

@@ -67,7 +67,7 @@ class Rating:
     def __init__(self, supernet: Supernet, task: SearchTask, recalibration_batches: int) -> None:
         epoch = task.train.epoch(generator(task.seed, "search.recalibration"))
         self._recalibration = [batch.images for batch in itertools.islice(epoch, recalibration_batches)]
-        self._validation = task.validation.fixed_repeatedly()
+        self._validation = task.rating_batches()
         self._supernet, self._objective = supernet, task.objective
 
     @torch.no_grad()

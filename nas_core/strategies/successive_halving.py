@@ -116,4 +116,4 @@ class SuccessiveHalving(Strategy):
             progress=progress,
         )
         network.eval()
-        return negative_loss(network, task.validation.fixed(), task.objective), records
+        return negative_loss(network, task.rating_batches(), task.objective), records

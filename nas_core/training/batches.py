@@ -29,7 +29,8 @@ class SyntheticBatches:
         canvases: The synthetic images, at least as large as the teacher's input: a tensor on any device, or a reader.
         teacher: Labels every window; its device is where batches are made.
         batch_size: Images per batch, >= 2; a last, smaller batch is left out of shuffled epochs.
-        augmentation: How the images of shuffled epochs vary beyond windows and flips; teacher and student see the same.
+        augmentation: How images vary beyond windows and flips, in shuffled epochs and where draws are given; teacher
+            and student see the same.
         order: Draws the order of a shuffled epoch; None: any order is as likely as any other.
 
     Attributes:
@@ -62,13 +63,17 @@ class SyntheticBatches:
         for canvases in read(self.canvases, order.split(self.batch_size)):
             yield self._labelled(cut(canvases, generator), generator)
 
-    def fixed(self) -> Iterator[Batch]:
-        """One pass in stored order over central windows, the last batch included."""
-        return map(self._labelled, self._central_windows())
+    def fixed(self, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """One pass in stored order over central windows, the last batch included; augmented if draws are given."""
+        return (self._labelled(windows, generator) for windows in self._central_windows())
 
-    def fixed_repeatedly(self) -> Iterable[Batch]:
-        """`fixed` for many passes: kept if the canvases are in memory; else only the teacher's logits are."""
-        return list(self.fixed()) if isinstance(self.canvases, Tensor) else _FixedAnew(self)
+    def fixed_repeatedly(self, draws: Callable[[], torch.Generator]) -> Iterable[Batch]:
+        """`fixed` for many equal passes: kept if the canvases are in memory; else only the teacher's logits are.
+
+        Args:
+            draws: Makes a pass's generator, always with the same seed.
+        """
+        return list(self.fixed(draws())) if isinstance(self.canvases, Tensor) else _FixedAnew(self, draws)
 
     def fresh(self, generator: torch.Generator) -> Iterator[Batch]:
         """One pass in stored order over one new random window of every image, the last batch included."""
@@ -122,6 +127,12 @@ class SyntheticBatches:
         self, images: UInt8[Tensor, "batch channels height width"], generator: torch.Generator | None = None
     ) -> Batch:
         """Normalised and labelled; with a generator, images first go through the augmentation."""
+        normalised = self._normalised(images, generator)
+        return Batch(normalised, self.teacher.logits(normalised))
+
+    def _normalised(
+        self, images: UInt8[Tensor, "batch channels height width"], generator: torch.Generator | None
+    ) -> Float[Tensor, "batch channels height width"]:
         # First, so that what is rounded to bytes again does not depend on where the canvases are kept.
         images = images.to(self.teacher.device)
         if generator is not None and self.augmentation.color_jitter:
@@ -131,20 +142,20 @@ class SyntheticBatches:
             normalised = mixup(normalised, self.augmentation.mixup, generator)
         if generator is not None and self.augmentation.cutout:
             normalised = cutout(normalised, 1.0, self.augmentation.cutout, generator)
-        return Batch(normalised, self.teacher.logits(normalised))
+        return normalised
 
 
 class _FixedAnew:
     """`SyntheticBatches.fixed`, read anew in every pass; the teacher is asked in the first one only."""
 
-    def __init__(self, batches: SyntheticBatches) -> None:
-        self._batches = batches
+    def __init__(self, batches: SyntheticBatches, draws: Callable[[], torch.Generator]) -> None:
+        self._batches, self._draws = batches, draws
         self._logits: list[Float[Tensor, "batch classes"]] = []
 
     def __iter__(self) -> Iterator[Batch]:
-        teacher = self._batches.teacher
+        generator = self._draws()
         for position, windows in enumerate(self._batches._central_windows()):
-            images = teacher.normalise(windows.to(teacher.device))
+            images = self._batches._normalised(windows, generator)
             if position == len(self._logits):
-                self._logits.append(teacher.logits(images))
+                self._logits.append(self._batches.teacher.logits(images))
             yield Batch(images, self._logits[position])

@@ -8,11 +8,13 @@ from flows.config_file import read_config
 from nas_core.errors import InputError
 from nas_core.ops.latency import LatencyTable
 from nas_core.teachers import teachers
+from nas_core.training.augmentation import Augmentation
 from storage.errors import StorageError
 from storage.files import read_json
 from tasks.building import build_space, preflight
 from tasks.latency import write_latency_table
 from tasks.run import open_run
+from tasks.search import search_task
 from tasks.status import progress_table
 from tasks.verification import forget_damaged
 from tests.tasks.conftest import PROJECT, TINY
@@ -23,7 +25,7 @@ GRID = (
 
 
 def test_points_of_a_grid_are_made_one_by_one_and_the_best_is_kept(complete, tmp_path: Path):
-    """Under a budget of latency, which the run keeps a copy of."""
+    """Under a budget of latency, which the run keeps a copy of, and judged on images of other colours."""
     table = tmp_path / "latency.json"
     plain = read_config(PROJECT / "configs" / "digits.yaml", TINY)
     write_latency_table(plain, table, device="cpu", batch_size=2, repetitions=1)
@@ -32,8 +34,12 @@ def test_points_of_a_grid_are_made_one_by_one_and_the_best_is_kept(complete, tmp
     smallest, dearest = space.cost_range(latencies.table(space))
     limit = (smallest + dearest) // 2 / 1e6
     latency = (f"search.latency_table={table}", f"search.max_latency_ms={limit}")
-    run = open_run(read_config(PROJECT / "configs" / "digits.yaml", (*TINY, *latency, GRID)), str(tmp_path / "run"))
+    shift = ("search.validation_color_jitter=0.5",)
+    config = read_config(PROJECT / "configs" / "digits.yaml", (*TINY, *latency, *shift, GRID))
+    run = open_run(config, str(tmp_path / "run"))
     manifests = complete(run)
+    task = search_task(run)
+    assert (task.train.augmentation, task.validation.augmentation) == (Augmentation(), Augmentation(color_jitter=0.5))
     found = read_json(run.layout.search)
     losses = [manifests[f"grid-point-00{number}"].figures["validation_loss"] for number in range(2)]
     assert [-candidate["score"] for candidate in found["candidates"]] == losses

@@ -18,6 +18,7 @@ from nas_core.strategies import strategies
 from nas_core.strategies.sampling import Uniform
 from nas_core.strategies.spos import Rating, SinglePath
 from nas_core.strategies.training_free import promising
+from nas_core.training.augmentation import Augmentation
 from nas_core.training.loop import train
 from nas_core.training.recipe import Recipe
 
@@ -167,9 +168,11 @@ def test_a_rating_depends_on_nothing_but_path_and_weights(make_task, space):
     assert rate(path) == first
 
 
-def test_a_rating_is_the_negative_loss_under_the_paths_own_statistics(make_task):
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(mixup=0.5, color_jitter=1.0)])
+def test_a_rating_is_the_negative_loss_under_the_paths_own_statistics(make_task, augmentation):
     """Computed again with plain averages of batch statistics and one loss over all validation images."""
     task = make_task(Chain(), images=40)  # 20 validation images: two batches of 8 and one of 4.
+    task.validation.augmentation = augmentation
     supernet = task.supernet()
     score = Rating(supernet, task, 2)((1, 1, 1))
     convolution, _, relu = supernet.features
@@ -178,7 +181,8 @@ def test_a_rating_is_the_negative_loss_under_the_paths_own_statistics(make_task)
     mean = torch.stack([m.mean(dim=(0, 2, 3)) for m in maps]).mean(dim=0)
     variance = torch.stack([m.var(dim=(0, 2, 3)) for m in maps]).mean(dim=0)
     images, teacher_logits = (
-        torch.cat([getattr(batch, name) for batch in task.validation.fixed()]) for name in ("images", "teacher_logits")
+        torch.cat([getattr(batch, name) for batch in task.validation.fixed(generator(task.seed, "search.rating"))])
+        for name in ("images", "teacher_logits")
     )
     features = relu(nn.functional.batch_norm(convolution(images), mean, variance))
     loss = task.objective(supernet.head(features.mean(dim=(2, 3))), teacher_logits)

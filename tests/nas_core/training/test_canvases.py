@@ -32,10 +32,14 @@ def stored() -> Tensor:
     return torch.randint(256, (21, 3, 11, 10), dtype=torch.uint8, generator=generator(0, "test.canvases"))
 
 
+def repeated_draws() -> torch.Generator:
+    return generator(0, "test.repeated")
+
+
 def passes(canvases: Canvases, teacher, **options) -> list[Batch]:
     """Every way through the images."""
     batches = SyntheticBatches(canvases, teacher, 4, **options)
-    repeated = batches.fixed_repeatedly()
+    repeated = batches.fixed_repeatedly(repeated_draws)
     return [
         *batches.epoch(generator(0, "test.epoch")),
         *batches.fixed(),
@@ -61,6 +65,8 @@ def test_a_reader_gives_the_batches_of_a_tensor_from_a_thread_of_its_own(teacher
     for one, other in zip(ours, theirs, strict=True):
         assert torch.equal(one.teacher_logits, other.teacher_logits)
     assert threading.current_thread().name not in reader.threads
+    for first, second in zip(ours[-12:-6], ours[-6:], strict=True):
+        assert torch.equal(first.images, second.images)
 
 
 def test_only_so_much_is_read_ahead_and_nothing_once_nobody_asks(teacher, stored, monkeypatch):
@@ -80,7 +86,7 @@ def test_the_teacher_labels_repeated_passes_once(teacher, stored, monkeypatch):
     asked = []
     logits = type(teacher).logits
     monkeypatch.setattr(type(teacher), "logits", lambda self, images: asked.append(1) or logits(self, images))
-    repeated = SyntheticBatches(Reader(stored), teacher, 4).fixed_repeatedly()
+    repeated = SyntheticBatches(Reader(stored), teacher, 4).fixed_repeatedly(repeated_draws)
     for _ in range(3):
         assert sum(len(batch.images) for batch in repeated) == 21
     assert len(asked) == 6

@@ -53,7 +53,7 @@ from nas_core.seeding import generator
 from nas_core.settings.spaces import NasBench201Spec
 from nas_core.settings.strategies import SposSpec
 from nas_core.strategies import Strategy, strategies
-from nas_core.strategies.spos import Rating
+from nas_core.strategies.spos import Rating, Spos
 from nas_core.strategies.successive_halving import SuccessiveHalving
 from nas_core.strategies.training_free import SCORES, TrainingFree, TrainingFreeRating, images_of, log_rank_sums
 from nas_core.training.augmentation import Augmentation
@@ -296,6 +296,9 @@ def ranking(strategy: Strategy, work: Watched, paths: Sequence[Choices]) -> list
     supernet: Supernet | None = getattr(work, "made", None)
     if supernet is None:
         return None
+    if isinstance(strategy, Spos) and strategy.companions:
+        rating = strategy.rating(supernet, work, RECALIBRATION)
+        return log_rank_sums([rating(path)["scores"] for path in paths])
     return list(map(Rating(supernet, work, RECALIBRATION), paths))
 
 

@@ -21,7 +21,7 @@ from nas_core.config import RunConfig
 from nas_core.memory import DEVICE_SHARE, canvas_memory, learned_bytes, module_activations, shard_bytes, total_memory
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.seeding import generator
-from nas_core.settings.strategies import PriorSpec
+from nas_core.settings.strategies import ScoresSpec
 from nas_core.settings.synthesis import ImportedSpec, PixelSpec
 from nas_core.strategies import Budget, SearchTask, make_budget, strategies
 from nas_core.strategies.spos import Rating, Spos
@@ -196,16 +196,18 @@ def _search_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pro
         ratings = strategy.evolution.generations * strategy.evolution.population
         passes = min(strategy.recalibration_batches, batches) + math.ceil(validation / search.batch_size)
         rating = _rating_pace(task) * scale * passes
+        if strategy.companions:
+            rating += _scores_pace(task, strategy.companions)
     prior = strategy.prior if isinstance(strategy, Spos | SuccessiveHalving) else None
-    drawing = 0.0 if prior is None else prior.pool * _prior_pace(task, prior)
+    drawing = 0.0 if prior is None else prior.pool * _scores_pace(task, prior)
     return per_step * scale * (steps - ratings) * batches / PROBED_BATCHES + ratings * rating + drawing
 
 
-def _prior_pace(task: SearchTask, prior: PriorSpec) -> float:
+def _scores_pace(task: SearchTask, spec: ScoresSpec) -> float:
     """Seconds of rating one architecture without training."""
-    rate = TrainingFreeRating(task, prior.scores, prior.images, prior.inputs)
+    rate = TrainingFreeRating(task, spec.scores, spec.images, spec.inputs)
     start = time.perf_counter()
-    rate(task.space.sample(generator(task.seed, "estimate.prior")))
+    rate(task.space.sample(generator(task.seed, "estimate.scores")))
     return time.perf_counter() - start
 
 

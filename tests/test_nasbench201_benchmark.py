@@ -25,6 +25,7 @@ from nas_core.settings.spaces import NasBench201Spec
 from nas_core.settings.strategies import SposSpec
 from nas_core.strategies import strategies
 from nas_core.teachers.networks import resnet20
+from nas_core.training.augmentation import Augmentation
 from nas_core.training.batches import SyntheticBatches
 
 SPACE = NasBench201(channels=8, cells=1, input_shape=(3, 32, 32), num_classes=10)
@@ -74,6 +75,13 @@ def test_a_row_is_stale_when_a_default_that_it_relies_on_changes(settings: bench
     changed = strategy.model_copy(update={"weight_decay": 1.0})
     monkeypatch.setattr(benchmark, "specs", lambda _: (space, changed))
     assert settings.key("noise", "spos", 0) != before
+
+
+def test_other_validation_images_make_another_row_of_the_same_supernet(settings: benchmark.Settings, monkeypatch):
+    before, supernet = settings.key("noise", "spos", 0), settings.supernet("noise", "spos", 0)
+    monkeypatch.setattr(benchmark, "validation_shift", lambda _: Augmentation(color_jitter=1.0))
+    assert settings.key("noise", "spos", 0) != before
+    assert settings.supernet("noise", "spos", 0) == supernet
 
 
 def test_methods_that_train_a_supernet_alike_share_it(settings: benchmark.Settings, tmp_path: Path, monkeypatch):

@@ -6,7 +6,7 @@ supernet learns from the teacher's soft labels, and an architecture's score is t
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,13 +17,13 @@ from nas_core.checkpoint import Checkpoint, Progress, no_progress
 from nas_core.ops.batch_norm import recalibrate
 from nas_core.search_spaces.base import Choices, SearchSpace, Supernet
 from nas_core.seeding import generator
-from nas_core.settings.strategies import PathSampling, PriorSpec, SposSpec, strategies
+from nas_core.settings.strategies import PathSampling, PriorSpec, ScoresSpec, SposSpec, strategies
 from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy
 from nas_core.strategies.budget import Budget
 from nas_core.strategies.candidates import best, negative_loss, search_curve
 from nas_core.strategies.evolution import Evolution
 from nas_core.strategies.sampling import Sampler, make_sampler
-from nas_core.strategies.training_free import promising
+from nas_core.strategies.training_free import TrainingFreeRating, compared, promising
 from nas_core.training.loop import Trainee, train
 from nas_core.training.recipe import Recipe
 
@@ -92,6 +92,7 @@ class Spos(Strategy):
         sampling: How the paths of a training step are drawn.
         mac_bins: Bins of cost, for that way of sampling.
         prior: Chooses the first generation; None: it is random.
+        companions: Scores whose ranks are put together with the supernet's; None: none.
         recipe: The fields of `Recipe`, which say how the supernet learns.
     """
 
@@ -108,10 +109,11 @@ class Spos(Strategy):
         sampling: PathSampling,
         mac_bins: int,
         prior: PriorSpec | None,
+        companions: ScoresSpec | None,
         **recipe: Any,
     ) -> None:
         self._sampling: PathSampling = sampling
-        self._mac_bins, self.prior = mac_bins, prior
+        self._mac_bins, self.prior, self.companions = mac_bins, prior, companions
         self.recipe = Recipe(**recipe)
         self.recalibration_batches = recalibration_batches
         self.evolution = Evolution(population, generations, parents, crossovers, mutants, mutation_probability)
@@ -120,6 +122,16 @@ class Spos(Strategy):
         """Refuse also a way of sampling that the space has no paths for."""
         super().check(space, budget)
         make_sampler(space, self._sampling, self._mac_bins)
+
+    def rating(
+        self, supernet: Supernet, task: SearchTask, recalibration_batches: int
+    ) -> Callable[[Choices], dict[str, Any]]:
+        """Gives the figures of an architecture: {"score"}, or with companions {"scores"}, to be compared by ranks."""
+        score = Rating(supernet, task, recalibration_batches)
+        if self.companions is None:
+            return lambda path: {"score": score(path)}
+        others = TrainingFreeRating(task, self.companions.scores, self.companions.images, self.companions.inputs)
+        return lambda path: {"scores": {"supernet": score(path)} | others(path)["scores"]}
 
     def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:
         """Train the supernet, then evolve; state is saved after every epoch and every generation."""
@@ -143,12 +155,12 @@ class Spos(Strategy):
             checkpoint=Checkpoint(state.get("supernet"), functools.partial(save, "supernet")),
             progress=lambda done, _, figures: progress(done, steps + ratings, figures),
         )
-        rating = Rating(supernet, task, self.recalibration_batches)
         candidates = self.evolution.run(
             task,
-            lambda path: {"score": rating(path)},
+            self.rating(supernet, task, self.recalibration_batches),
             Checkpoint(state.get("evolution"), functools.partial(save, "evolution")),
             lambda done, figures: progress(steps + done, steps + ratings, figures),
+            compare=compared if self.companions else list,
             first=self.prior and functools.partial(promising, self.prior, task, self.evolution.population),
         )
         found = task.space.parse(best(candidates)["architecture"])

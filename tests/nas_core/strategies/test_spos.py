@@ -1,5 +1,8 @@
 """Single Path One-Shot on toy spaces."""
 
+import math
+import operator
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -13,7 +16,7 @@ from nas_core.ops.primitives import Zero
 from nas_core.search_spaces.base import Architecture, SearchSpace, Slot, Supernet
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
-from nas_core.settings.strategies import PriorSpec, SposSpec
+from nas_core.settings.strategies import PriorSpec, ScoresSpec, SposSpec
 from nas_core.strategies import strategies
 from nas_core.strategies.sampling import Uniform
 from nas_core.strategies.spos import Rating, SinglePath
@@ -113,6 +116,24 @@ def test_a_budget_is_kept_and_nothing_is_rated_twice(make_task, space):
     assert [record["generation"] for record in outcome.search] == [0, 1, 2]
     assert outcome.search[-1]["best_score"] == best["score"]
     assert [record["epoch"] for record in outcome.training] == [0, 1]
+
+
+def test_companions_are_put_together_with_the_supernet_by_their_ranks(make_task, space):
+    """Of N candidates log(rank / N) of both, the best rank being N: by hand from the records."""
+    companions = ScoresSpec(scores=("macs",))
+    outcome = spos(companions=companions).search(make_task(space), Checkpoint())
+    rated = [candidate["scores"] for candidate in outcome.candidates]
+    assert {name for scores in rated for name in scores} == {"supernet", "macs"}
+    assert [scores["macs"] for scores in rated] == [candidate["macs"] for candidate in outcome.candidates]
+
+    def rank(name: str, own: dict[str, float]) -> float:
+        below, equal = (sum(compare(s[name], own[name]) for s in rated) for compare in (operator.lt, operator.eq))
+        return (below + (equal + 1) / 2) / len(rated)
+
+    for candidate in outcome.candidates:
+        own = candidate["scores"]
+        assert candidate["score"] == pytest.approx(math.log(rank("supernet", own)) + math.log(rank("macs", own)))
+    assert str(outcome.architecture) == max(outcome.candidates, key=lambda c: c["score"])["architecture"]
 
 
 def test_the_smallest_possible_budget_ends_with_the_only_network(make_task):

@@ -65,6 +65,8 @@ ROWS = Path(__file__).with_name("nasbench201_rows")
 # Cheap ones first, then those whose rows matter most.
 FIRST = ("training-free", "naswot", "macs", "parameters", "spos", "darts", "sdarts-rs")
 METHODS = (*FIRST, *sorted(path.stem for path in ROWS.glob("*.yaml") if path.stem not in FIRST))
+# Raised when the code changes what a row finds or what a kept supernet learned. 2: connected architectures only.
+VERSION = 2
 RANKED = 300  # architectures of the ranking, drawn once; as many others are those that settings were chosen by
 RECALIBRATION = 4  # batches that give a supernet's path its BatchNorm statistics
 
@@ -82,12 +84,12 @@ class Settings(Data):
         return self.out / f"{kind}-{method}-seed{seed}.json"
 
     def key(self, kind: str, method: str, seed: int) -> str:
-        """What a row depends on, beside the code."""
+        """What a row depends on; of the code, its version."""
         # With all defaults written out: a row is stale if one of them has changed.
         config = [spec.model_dump(mode="json") for spec in specs(method)]
         config += [dataclasses.asdict(shift)] if (shift := validation_shift(method)) != Augmentation() else []
         judged_by = [digest_of_content(self.table), self.column, RANKED, RECALIBRATION]
-        return json.dumps([config, self.digests(kind, seed), judged_by])
+        return json.dumps([VERSION, config, self.digests(kind, seed), judged_by])
 
     def supernet(self, kind: str, method: str, seed: int) -> tuple[Path, str] | None:
         """Where the trained supernet of one-shot methods is kept, and what it depends on; None for the others.
@@ -98,7 +100,7 @@ class Settings(Data):
         if not isinstance(strategy, SposSpec):
             return None
         training = strategy.model_dump(mode="json", include={*Recipe.model_fields, "sampling", "mac_bins"})
-        key = json.dumps([space.model_dump(mode="json"), training, self.digests(kind, seed)])
+        key = json.dumps([VERSION, space.model_dump(mode="json"), training, self.digests(kind, seed)])
         return self.out / f"supernet-{digest_of(key.encode())[:12]}.ckpt", key
 
 
@@ -296,7 +298,7 @@ def ranking(strategy: Strategy, work: Watched, paths: Sequence[Choices]) -> list
     supernet: Supernet | None = getattr(work, "made", None)
     if supernet is None:
         return None
-    if isinstance(strategy, Spos) and strategy.companions:
+    if isinstance(strategy, Spos) and strategy.training_free:
         rating = strategy.rating(supernet, work, RECALIBRATION)
         return log_rank_sums([rating(path)["scores"] for path in paths])
     return list(map(Rating(supernet, work, RECALIBRATION), paths))

@@ -98,10 +98,11 @@ class TrueLabels(SyntheticBatches):
     def _labelled(
         self,
         images: UInt8[Tensor, "batch channels height width"],
-        generator: torch.Generator | None = None,  # noqa: ARG002 - no augmentation in a search
+        generator: torch.Generator | None = None,
     ) -> Batch:
+        assert not self.augmentation.mixup, "a mixture has no true label"
         index = images[:, -2, 0, 0].long() * 256 + images[:, -1, 0, 0].long()
-        normalised = self.teacher.normalise(images[:, :-2].to(self.teacher.device))
+        normalised = self._normalised(images[:, :-2], generator)
         return Batch(normalised, 1000 * one_hot(self._classes[index], len(CLASSES)).to(self.teacher.device))
 
 

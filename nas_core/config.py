@@ -14,6 +14,7 @@ from nas_core.registry import Spec
 from nas_core.settings.data import data_sources
 from nas_core.settings.presets import strategies
 from nas_core.settings.spaces import ScalableSpec, spaces
+from nas_core.settings.strategies import TrainingFreeSpec
 from nas_core.settings.teachers import teachers
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.training.recipe import FinetuneRecipe
@@ -85,6 +86,16 @@ class SearchConfig(Spec):
         "that strategies weigh. None: multiply-accumulates, or parameters if they are limited",
     )
     temperature: float = Field(default=3.0, gt=0, description="temperature of the distillation loss")
+
+    @model_validator(mode="after")
+    def _validation_images_are_looked_at(self) -> "SearchConfig":
+        shifts = [name for name in ("validation_mixup", "validation_color_jitter") if getattr(self, name)]
+        if shifts and isinstance(self.strategy, TrainingFreeSpec):
+            raise ValueError(
+                f"{shifts[0]} changes validation images, and {self.strategy.name} looks at none; leave it out, or "
+                "choose another strategy"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_cost(self) -> "SearchConfig":

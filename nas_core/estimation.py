@@ -196,8 +196,8 @@ def _search_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pro
         ratings = strategy.evolution.generations * strategy.evolution.population
         passes = min(strategy.recalibration_batches, batches) + math.ceil(validation / search.batch_size)
         rating = _rating_pace(task) * scale * passes
-        if strategy.companions:
-            rating += _scores_pace(task, strategy.companions)
+        if strategy.training_free:
+            rating += _scores_pace(task, strategy.training_free)
     prior = strategy.prior if isinstance(strategy, Spos | SuccessiveHalving) else None
     drawing = 0.0 if prior is None else prior.pool * _scores_pace(task, prior)
     return per_step * scale * (steps - ratings) * batches / PROBED_BATCHES + ratings * rating + drawing
@@ -205,7 +205,7 @@ def _search_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pro
 
 def _scores_pace(task: SearchTask, spec: ScoresSpec) -> float:
     """Seconds of rating one architecture without training."""
-    rate = TrainingFreeRating(task, spec.scores, spec.images, spec.inputs)
+    rate = TrainingFreeRating.of(spec, task)
     start = time.perf_counter()
     rate(task.space.sample(generator(task.seed, "estimate.scores")))
     return time.perf_counter() - start

@@ -64,6 +64,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> benchmark.Settings:
 @pytest.mark.parametrize("method", benchmark.METHODS)
 def test_every_row_is_a_strategy_on_the_benchmarks_space(method: str):
     config = yaml.safe_load((benchmark.ROWS / f"{method}.yaml").read_text())
+    assert set(config) <= {"space", "strategy", "validation"}
     assert config["space"] == {"name": "nasbench201", "channels": 8, "cells": 1}
     strategies.build(benchmark.specs(method)[1])
 

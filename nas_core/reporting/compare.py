@@ -110,7 +110,8 @@ def _search_picture(runs: Sequence[ComparedRun]) -> Picture | None:
     return make_picture(
         _overlaid(curves, [run.label for run in runs], "rated architectures", "best score"),
         "Best score so far over the rated architectures of each run",
-        "Scores are comparable where the runs judge by the same images and the same teacher.",
+        "Scores are comparable where the runs judge by the same images and the same teacher; those put together by "
+        "ranks compare the candidates of one run only.",
         name="search-curves",
         rows=rows,
     )

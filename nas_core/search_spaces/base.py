@@ -7,7 +7,7 @@ weights (a mixture of all operations of the slot).
 Which choices go together is said once, as *decisions*: a decision is a group of slots with the list of its legal joint
 choices. Slots that are independent are decisions of their own; the edges into a node of a DARTS cell, of which
 exactly two stay, are one. Sampling, the best architecture under a budget, mutation and counting follow from it. Where
-choices can cut a network's output off its input, `connected` says which do not; only these are drawn and found.
+choices can cut a network's output off its input, `connected` says which do not; only these are sampled and found.
 """
 
 import abc
@@ -252,6 +252,8 @@ class SearchSpace(abc.ABC):
 
     def is_connected(self, choices: Choices) -> bool:
         """Whether the architecture's output depends on its input."""
+        if self.connected[0] is self.decisions:
+            return True
         return any(all(_part(choices, d) in d.options for d in decisions) for decisions in self.connected)
 
     def crossed(self, first: Choices, second: Choices, from_second: Sequence[bool]) -> Choices:
@@ -284,7 +286,7 @@ class SearchSpace(abc.ABC):
             costs: What architectures cost; None: multiply-accumulates.
 
         Returns:
-            The choices; of equals, the cheaper one, then the earlier options.
+            The choices; of equals, the cheaper one.
 
         Raises:
             ValueError: If no connected architecture keeps the limit.

@@ -166,7 +166,7 @@ class NasBench201(SearchSpace):
         self.input_shape, self.num_classes = input_shape, num_classes
         every = tuple(Slot(f"{target}<-{source}", OPERATIONS, group=f"cell/{target}") for target, source in EDGES)
         self.slots = self.restricted_slots(every, dict.fromkeys(range(len(EDGES)), operations))
-        if set(operations) == {NONE}:
+        if not self.connected:
             raise InputError(
                 "search space 'nasbench201': with `none` alone no network sees its input; allow more operations"
             )

@@ -101,7 +101,7 @@ class SposSpec(EvolutionSpec, Recipe):
     prior: PriorSpec | None = Field(
         default=None, description="training-free scores that choose the first generation; none: it is random"
     )
-    companions: ScoresSpec | None = Field(
+    training_free: ScoresSpec | None = Field(
         default=None,
         description="training-free scores of every candidate, whose ranks are put together with the rank that the "
         "supernet gives it; none: the supernet decides alone",

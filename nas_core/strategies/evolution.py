@@ -15,7 +15,7 @@ from nas_core.strategies.candidates import Candidate, best, candidate
 
 Option = TypeVar("Option")
 
-# This many proposals in a row without a new architecture mean that there is none left to find.
+# This many proposals in a row without a new connected architecture: there is hardly one left to find.
 PATIENCE = 200
 
 
@@ -129,6 +129,8 @@ class Evolution:
 
 def fit(space: SearchSpace, choices: Choices, budget: Budget, generator: torch.Generator) -> Choices:
     """An architecture within the budget: random decisions are redrawn among cheaper options until it is.
+
+    What comes out need not be connected.
 
     Args:
         space: Where `choices` belongs.

@@ -30,7 +30,7 @@ class Sampler(abc.ABC):
 
 
 class Uniform(Sampler):
-    """One path, drawn uniformly.
+    """One path, drawn uniformly from those that connect input and output.
 
     Args:
         space: Where paths come from.
@@ -52,7 +52,7 @@ class MacBins(Sampler):
 
     Args:
         space: Where paths come from.
-        bins: Bins of equal width, over the mean cost of a uniform path plus and minus `SPREAD` standard deviations.
+        bins: Bins of equal width, over the mean cost of uniform choices plus and minus `SPREAD` standard deviations.
 
     Source:
         The code of Single Path One-Shot NAS: seven bins from 290 to 360 million multiply-accumulates.
@@ -65,8 +65,7 @@ class MacBins(Sampler):
         variance = sum(
             sum((cost - mean) ** 2 for cost in costs) / len(costs) for costs, mean in zip(table, means, strict=True)
         )
-        fixed = space.macs_range()[0] - sum(map(min, table))
-        self.low = fixed + sum(means) - SPREAD * math.sqrt(variance)
+        self.low = space.macs_table.fixed + sum(means) - SPREAD * math.sqrt(variance)
         self.width = 2 * SPREAD * math.sqrt(variance) / bins
 
     def step(self, generator: torch.Generator) -> list[Choices]:

@@ -6,6 +6,7 @@ supernet learns from the teacher's soft labels, and an architecture's score is t
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -92,7 +93,7 @@ class Spos(Strategy):
         sampling: How the paths of a training step are drawn.
         mac_bins: Bins of cost, for that way of sampling.
         prior: Chooses the first generation; None: it is random.
-        companions: Scores whose ranks are put together with the supernet's; None: none.
+        training_free: Scores of untrained networks, whose ranks are put together with the supernet's; None: none.
         recipe: The fields of `Recipe`, which say how the supernet learns.
     """
 
@@ -109,11 +110,11 @@ class Spos(Strategy):
         sampling: PathSampling,
         mac_bins: int,
         prior: PriorSpec | None,
-        companions: ScoresSpec | None,
+        training_free: ScoresSpec | None,
         **recipe: Any,
     ) -> None:
         self._sampling: PathSampling = sampling
-        self._mac_bins, self.prior, self.companions = mac_bins, prior, companions
+        self._mac_bins, self.prior, self.training_free = mac_bins, prior, training_free
         self.recipe = Recipe(**recipe)
         self.recalibration_batches = recalibration_batches
         self.evolution = Evolution(population, generations, parents, crossovers, mutants, mutation_probability)
@@ -126,12 +127,17 @@ class Spos(Strategy):
     def rating(
         self, supernet: Supernet, task: SearchTask, recalibration_batches: int
     ) -> Callable[[Choices], dict[str, Any]]:
-        """Gives the figures of an architecture: {"score"}, or with companions {"scores"}, to be compared by ranks."""
+        """Gives the figures of an architecture: {"score"}, or {"scores"} to be compared, with training-free ones."""
         score = Rating(supernet, task, recalibration_batches)
-        if self.companions is None:
+        if self.training_free is None:
             return lambda path: {"score": score(path)}
-        others = TrainingFreeRating(task, self.companions.scores, self.companions.images, self.companions.inputs)
-        return lambda path: {"scores": {"supernet": score(path)} | others(path)["scores"]}
+        others = TrainingFreeRating.of(self.training_free, task)
+
+        def scores(path: Choices) -> dict[str, Any]:
+            own = score(path)
+            return {"scores": {"supernet": own if math.isfinite(own) else None} | others(path)["scores"]}
+
+        return scores
 
     def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:
         """Train the supernet, then evolve; state is saved after every epoch and every generation."""
@@ -160,7 +166,7 @@ class Spos(Strategy):
             self.rating(supernet, task, self.recalibration_batches),
             Checkpoint(state.get("evolution"), functools.partial(save, "evolution")),
             lambda done, figures: progress(steps + done, steps + ratings, figures),
-            compare=compared if self.companions else list,
+            compare=compared if self.training_free else list,
             first=self.prior and functools.partial(promising, self.prior, task, self.evolution.population),
         )
         found = task.space.parse(best(candidates)["architecture"])

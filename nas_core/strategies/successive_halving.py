@@ -6,6 +6,7 @@ the baseline without weight sharing.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
@@ -17,6 +18,7 @@ from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy
 from nas_core.strategies.candidates import Candidate, best, candidate, negative_loss, search_curve
 from nas_core.strategies.evolution import Evolution
 from nas_core.strategies.training_free import promising
+from nas_core.training.batches import Batch
 from nas_core.training.loop import Trainee, train
 from nas_core.training.recipe import Recipe
 
@@ -57,6 +59,7 @@ class SuccessiveHalving(Strategy):
         whole = sum(math.prod(pair) for pair in zip(sizes, epochs, strict=True)) * len(task.train)
         if checkpoint.state is None:
             save(None)
+        rated_on = task.rating_batches()
         for rung, (size, length) in enumerate(zip(sizes, epochs, strict=True)):
             before = [record for record in rated if record["generation"] == rung - 1]
             leaders = sorted(before, key=lambda record: -record["score"])
@@ -67,6 +70,7 @@ class SuccessiveHalving(Strategy):
                 path = task.space.choices(task.space.parse(entrants[number]))
                 score, records = self._rate(
                     task,
+                    rated_on,
                     path,
                     self.recipe.model_copy(update={"epochs": length}),
                     (rung, number),
@@ -95,6 +99,7 @@ class SuccessiveHalving(Strategy):
     def _rate(
         self,
         task: SearchTask,
+        rated_on: Iterable[Batch],
         path: Choices,
         recipe: Recipe,
         position: tuple[int, int],
@@ -116,4 +121,4 @@ class SuccessiveHalving(Strategy):
             progress=progress,
         )
         network.eval()
-        return negative_loss(network, task.rating_batches(), task.objective), records
+        return negative_loss(network, rated_on, task.objective), records

@@ -16,7 +16,16 @@ from nas_core.evaluation.zero_cost import training_free_scores
 from nas_core.ops.initialisation import initialise
 from nas_core.search_spaces.base import Choices
 from nas_core.seeding import generator
-from nas_core.settings.strategies import Images, Inputs, PriorSpec, Rated, Score, TrainingFreeSpec, strategies
+from nas_core.settings.strategies import (
+    Images,
+    Inputs,
+    PriorSpec,
+    Rated,
+    Score,
+    ScoresSpec,
+    TrainingFreeSpec,
+    strategies,
+)
 from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy
 from nas_core.strategies.budget import macs_budget, parameter_budget
 from nas_core.strategies.candidates import Candidate, best, search_curve
@@ -58,6 +67,11 @@ class TrainingFreeRating:
             chosen: list[Score] = [name for name in SCORES if name in scores and kind == images_of(name, inputs)]
             if chosen:
                 self._groups.append((make(task, images, generator(task.seed, "search.training-free.images")), chosen))
+
+    @classmethod
+    def of(cls, spec: ScoresSpec, task: SearchTask) -> "TrainingFreeRating":
+        """By a section of settings."""
+        return cls(task, spec.scores, spec.images, spec.inputs)
 
     def __call__(self, path: Choices) -> dict[str, Any]:
         """The figures of an architecture: {"scores": {name: value, or None where it cannot be scored}}."""
@@ -131,7 +145,7 @@ def promising(prior: PriorSpec, task: SearchTask, count: int) -> list[Choices]:
         The best first.
     """
     pool = Evolution.random(max(count, prior.pool))
-    rating = TrainingFreeRating(task, prior.scores, prior.images, prior.inputs)
+    rating = TrainingFreeRating.of(prior, task)
     drawn = compared(pool.run(task, rating, Checkpoint(), lambda *_: None))
     leaders = sorted(drawn, key=lambda candidate: -candidate["score"])[:count]
     return [task.space.choices(task.space.parse(leader["architecture"])) for leader in leaders]

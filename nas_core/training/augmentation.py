@@ -14,7 +14,7 @@ ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images vary from epoch to epoch, beside the random window and the flip.
+    """How images vary from epoch to epoch, or for judging others, beside the random window and the flip.
 
     Attributes:
         crop_scale: Smallest share of a canvas that a crop may have, which is then scaled to the input's size, in

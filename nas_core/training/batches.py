@@ -64,7 +64,10 @@ class SyntheticBatches:
             yield self._labelled(cut(canvases, generator), generator)
 
     def fixed(self, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        """One pass in stored order over central windows, the last batch included; augmented if draws are given."""
+        """One pass in stored order over central windows, the last batch included; augmented if draws are given.
+
+        The windows stay: crops of other sizes are for shuffled epochs alone.
+        """
         return (self._labelled(windows, generator) for windows in self._central_windows())
 
     def fixed_repeatedly(self, draws: Callable[[], torch.Generator]) -> Iterable[Batch]:

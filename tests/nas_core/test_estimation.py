@@ -42,6 +42,7 @@ def estimate_of(*settings: str) -> estimation.Estimate:
     "setting",
     [
         "search.strategy.epochs=2",
+        "search.strategy.training_free={scores: [naswot], images: 8}",
         "search.strategy={name: darts, epochs: 3}",
         "search.strategy={name: random, architectures: 2, epochs: 2}",
         "synthesis.engine={name: generator, steps: 40, warmup: 2, width: 4, latent: 8}",

@@ -79,18 +79,19 @@ def test_every_kind_of_strategy_keeps_any_budget(make_task, name, strategy):
 
 def test_a_logarithm_of_less_than_a_millisecond_is_refused():
     table = LatencyTable({name: value / 10 for name, value in made_up_latencies().entries.items()}, {})
-    with pytest.raises(InputError, match=r"takes only 0\.205000 ms; choose cost_loss = add-linear"):
+    with pytest.raises(InputError, match=r"take only 0\.205000 ms; choose cost_loss = add-linear"):
         strategies.build(strategies.spec("proxyless")()).check(SPACE, latency_budget(table))
 
 
 @pytest.mark.parametrize(
-    ("limits", "message"),
+    ("settings", "message"),
     [
         ({"max_macs": 1, "max_parameters": 1}, "give one of max_macs"),
         ({"max_latency_ms": 1}, "needs latency_table"),
         ({"latency_table": "t.json", "max_macs": 1}, "the limit is max_latency_ms, not max_macs"),
+        ({"strategy": "naswot", "validation_mixup": 0.5}, "validation_mixup changes .* and naswot looks at none"),
     ],
 )
-def test_limits_that_contradict_each_other_are_refused(limits, message):
+def test_settings_that_contradict_each_other_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
-        SearchConfig.model_validate({"space": "nasbench201", "strategy": "spos"} | limits)
+        SearchConfig.model_validate({"space": "nasbench201", "strategy": "spos"} | settings)

@@ -1,12 +1,16 @@
 """Proposals are new, distinct and within the budget; they run out when the space does."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nas_core.ops.cost import CostTable
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
 from nas_core.strategies import macs_budget
+from nas_core.strategies.budget import Budget
 from nas_core.strategies.evolution import Evolution, fit
 
 SPACE = NasBench201(4, 1, input_shape=(3, 8, 8), num_classes=4)
@@ -26,6 +30,21 @@ def test_generations_are_new_distinct_and_affordable(seed, share):
         assert not set(proposed) & set(scores)
         assert all(SPACE.macs(choices) <= budget and SPACE.is_connected(choices) for choices in proposed)
         scores |= {choices: float(sum(choices)) for choices in proposed}
+
+
+def test_generations_are_connected_where_none_costs_less_than_a_skip():
+    """Within the cost of two skips beside `none`: the direct one with another, or a way of two."""
+    costs = CostTable(0, ((0, 1, 50, 100, 30),) * 6)
+    budget = Budget("toy", "max_toy", "units", lambda _: costs, limit=2)
+    assert SPACE.cost_range(costs) == (1, 600)
+    proposed = Evolution.random(8).propose(SPACE, {}, budget, generator(0, "toy"))
+    affordable = {
+        path
+        for path in itertools.product(range(2), repeat=6)
+        if sum(path) <= 2 and (path[3] or (path[0] and path[4]) or (path[1] and path[5]))
+    }
+    assert len(affordable) == 8
+    assert set(proposed) == affordable
 
 
 def test_an_exhausted_space_yields_nothing_more():

@@ -44,6 +44,14 @@ def test_bins_span_the_mean_cost_plus_and_minus_three_deviations(space):
     assert sampler.width == pytest.approx(6 * spread / 7)
 
 
+def test_bins_are_the_same_where_nothing_is_free():
+    """By hand: each edge costs nothing or a convolution, a half on average, with a deviation of a half."""
+    space = NasBench201(4, 1, ("none", "nor_conv_3x3"), input_shape=(3, 8, 8), num_classes=4)
+    costs = space.macs_table
+    convolution = costs.operations[0][1]
+    assert MacBins(space, 7).low == pytest.approx(costs.fixed + convolution * (6 / 2 - 3 * 6**0.5 / 2))
+
+
 def test_bins_make_rare_costs_frequent(space):
     """Far from the mean, uniform paths are few; drawn by bins they are as many as others that exist."""
     costs = space.macs_table

@@ -118,10 +118,9 @@ def test_a_budget_is_kept_and_nothing_is_rated_twice(make_task, space):
     assert [record["epoch"] for record in outcome.training] == [0, 1]
 
 
-def test_companions_are_put_together_with_the_supernet_by_their_ranks(make_task, space):
+def test_training_free_scores_are_put_together_with_the_supernet_by_their_ranks(make_task, space):
     """Of N candidates log(rank / N) of both, the best rank being N: by hand from the records."""
-    companions = ScoresSpec(scores=("macs",))
-    outcome = spos(companions=companions).search(make_task(space), Checkpoint())
+    outcome = spos(training_free=ScoresSpec(scores=("macs",))).search(make_task(space), Checkpoint())
     rated = [candidate["scores"] for candidate in outcome.candidates]
     assert {name for scores in rated for name in scores} == {"supernet", "macs"}
     assert [scores["macs"] for scores in rated] == [candidate["macs"] for candidate in outcome.candidates]
@@ -148,9 +147,10 @@ def test_an_impossible_budget_is_refused_at_once(make_task):
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
-def test_an_interrupted_search_ends_with_the_same_bytes(check_resume, make_task, space, stop_after):
+@pytest.mark.parametrize("training_free", [None, ScoresSpec(scores=("naswot", "macs"), images=8)])
+def test_an_interrupted_search_ends_with_the_same_bytes(check_resume, make_task, space, training_free, stop_after):
     """Saves one and two are epochs of the supernet, three and four generations."""
-    check_resume(spos(), make_task(space), stop_after)
+    check_resume(spos(training_free=training_free), make_task(space), stop_after)
 
 
 def test_every_step_trains_one_path_and_paths_vary(make_task, space):

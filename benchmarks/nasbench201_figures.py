@@ -100,7 +100,8 @@ def plot_courses(rows: list[dict[str, Any]], path: Path) -> None:
             lines[_data(found)] = line[0]
         axis.axhline(100 - BEST, color="0.7", lw=0.8, zorder=0)
         _scale(axis, worst=1.1 * worst)
-        axis.set_xlim(left=0)
+        # From zero: a supernet's training is a part of the search.
+        axis.set_xlim(0, 1.05 * axis.dataLim.x1)
         axis.set_title(method, fontsize=8)
         axis.legend(lines.values(), lines, fontsize=7, loc="lower right")
     _save(figure, path, "seconds of search", "true accuracy, %")

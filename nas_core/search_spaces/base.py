@@ -63,6 +63,10 @@ class Decision:
     slots: tuple[int, ...]
     options: tuple[Choices, ...]
 
+    def totals(self, table: CostTable[Cost]) -> list[Cost]:
+        """What each option adds to a sum over slots, such as a cost."""
+        return [table.of_slots(self.slots, option) for option in self.options]
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -295,10 +299,10 @@ class SearchSpace(abc.ABC):
         value = CostTable(0.0, tuple(tuple(row) for row in scores))
         found: list[Choices] = []
         for decisions in self.connected:
-            prices = _option_costs(decisions, costs)
+            prices = [decision.totals(costs) for decision in decisions]
             if limit is not None and costs.fixed + sum(map(min, prices)) > limit:
                 continue
-            gains = [[value.of_slots(d.slots, option) for option in d.options] for d in decisions]
+            gains = [decision.totals(value) for decision in decisions]
             picks = best_choices(gains, prices, None if limit is None else limit - costs.fixed)
             found.append(self._joined([d.options[pick] for d, pick in zip(decisions, picks, strict=True)]))
         if not found:
@@ -331,15 +335,11 @@ class SearchSpace(abc.ABC):
 
     def cost_range(self, costs: CostTable[int]) -> tuple[int, int]:
         """What the cheapest and the dearest connected architecture cost."""
-        options = [_option_costs(decisions, costs) for decisions in self.connected]
+        options = [[decision.totals(costs) for decision in decisions] for decisions in self.connected]
         return (
             costs.fixed + min(sum(map(min, of_decisions)) for of_decisions in options),
             costs.fixed + max(sum(map(max, of_decisions)) for of_decisions in options),
         )
-
-    def option_costs(self, costs: CostTable[int]) -> list[list[int]]:
-        """The cost of each option of each decision; what is outside all slots left out."""
-        return _option_costs(self.decisions, costs)
 
     def costs(self, measure: Callable[[Part], Cost]) -> CostTable[Cost]:
         """The additive table of any cost of parts, each kind of part measured once.
@@ -408,10 +408,6 @@ class SearchSpace(abc.ABC):
     def _replaced(self, choices: Choices, decision: Decision, option: Choices) -> Choices:
         new = dict(zip(decision.slots, option, strict=True))
         return tuple(new.get(slot, choice) for slot, choice in enumerate(choices))
-
-
-def _option_costs(decisions: Sequence[Decision], costs: CostTable[int]) -> list[list[int]]:
-    return [[costs.of_slots(d.slots, option) for option in d.options] for d in decisions]
 
 
 def _part(choices: Sequence[Choice], decision: Decision) -> Choices:

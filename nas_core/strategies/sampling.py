@@ -60,7 +60,7 @@ class MacBins(Sampler):
 
     def __init__(self, space: SearchSpace, bins: int) -> None:
         self._space, self._bins = space, bins
-        table = space.option_costs(space.macs_table)
+        table = [decision.totals(space.macs_table) for decision in space.decisions]
         means = [sum(costs) / len(costs) for costs in table]
         variance = sum(
             sum((cost - mean) ** 2 for cost in costs) / len(costs) for costs, mean in zip(table, means, strict=True)

@@ -29,6 +29,7 @@ app = typer.Typer(
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file that describes the run")]
 
 
+Verbose = Annotated[bool, typer.Option("--verbose", help="show Prefect's log on the terminal too")]
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="run directory, or its URL")]
 Settings = Annotated[
     list[str] | None,
@@ -49,7 +50,15 @@ def run(
     until: Annotated[
         str, typer.Option(metavar="STAGE", help="stop after synthesis, search, retrain, evaluate or report")
     ] = "report",
-    verbose: Annotated[bool, typer.Option("--verbose", help="show Prefect's log on the terminal too")] = False,
+    reuse: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="another run with the same teacher, seed and synthesis: its images, and all else that this run would "
+            "make alike, are copied instead of made",
+        ),
+    ] = None,
+    verbose: Verbose = False,
 ) -> None:
     """Run the pipeline, or resume it: what is done in the run directory is not done again."""
     from flows.config_file import read_config
@@ -59,7 +68,7 @@ def run(
 
     if until not in {goal.value for goal in Goal}:
         fail(f"--until {until} is no stage; choose from {', '.join(goal.value for goal in Goal)}", code=2)
-    run_pipeline(parsed, run_dir, Goal(until), verbose=verbose)
+    run_pipeline(parsed, run_dir, Goal(until), reuse, verbose=verbose)
 
 
 @app.command()
@@ -87,7 +96,7 @@ def verify(
 @app.command()
 def repair(
     directory: Directory,
-    verbose: Annotated[bool, typer.Option("--verbose", help="show Prefect's log on the terminal too")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Make exactly what is broken or missing anew, with the same bytes, up to the stage that the run had reached."""
     from flows.config_file import read_config
@@ -132,7 +141,7 @@ def import_dataset_(
         str | None, typer.Option(metavar="DIR", help="run directory, new or to be resumed [default: runs/<name>]")
     ] = None,
     settings: Settings = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="show Prefect's log on the terminal too")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Take images from outside in place of synthesis into a run directory; `dfnas run` with its config.yaml goes on."""
     from flows.config_file import read_config, validated
@@ -278,7 +287,9 @@ def layout_of(directory: str) -> "RunLayout":
     return layout
 
 
-def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verbose: bool) -> "RunLayout":
+def run_pipeline(
+    config: "RunConfig", run_dir: str | None, goal: "Goal", reuse: str | None = None, *, verbose: bool
+) -> "RunLayout":
     """Run the flow up to a goal, show how it ends, and leave with an exit code if that is not well."""
     from prefect import tags
 
@@ -292,13 +303,13 @@ def run_pipeline(config: "RunConfig", run_dir: str | None, goal: "Goal", *, verb
     layout = run_layout(config, run_dir)
     # Here as well as in the flow: bad input should not have to wait for a server.
     if isinstance(config.execution, Local):
-        open_run(config, run_dir)
+        open_run(config, run_dir, reuse=reuse)
     else:
         refuse_other_run(layout, config)
     typer.echo(f"{config.name}: {config.synthesis.images} images, run directory {layout.root}", err=True)
     log_to(layout.log, verbose=verbose)
     with leaving_at_once(), tags("dfnas", config.name):
-        state = dfnas(config, str(layout.root), goal, return_state=True)  # type: ignore[call-arg]
+        state = dfnas(config, str(layout.root), goal, reuse, return_state=True)  # type: ignore[call-arg]
     if not state.is_completed():
         sentence, code = describe_failure(state)
         fail(f"{sentence}\nDetails: {layout.log}. The same command resumes.", code=code)

@@ -53,6 +53,9 @@ def dfnas(
         str | None, Field(description="run directory or its URL, new or to be resumed; none: runs/<name>")
     ] = None,
     until: Annotated[Goal, Field(description="last stage to run")] = Goal.REPORT,
+    reuse: Annotated[
+        str | None, Field(description="directory or URL of another run, to take over what this one would make alike")
+    ] = None,
 ) -> dict[str, Any]:
     """Synthesise images from the teacher, search an architecture on them, retrain it, judge it, report.
 
@@ -62,6 +65,7 @@ def dfnas(
         config: What to run.
         run_dir: Run directory, or its URL, new or to be resumed; none: `runs/<name>`.
         until: The last stage to run.
+        reuse: Directory of another run with the same images, or its URL: pieces that would be made alike are copied.
 
     Returns:
         The figures of the last stage; of the whole pipeline, the content of `results.json`.
@@ -69,7 +73,7 @@ def dfnas(
     layout = run_layout(config, run_dir)
     refuse_other_run(layout, config)
     with conducting(config.execution, layout.log), saving_on_termination(), ExitStack() as held:
-        run = open_run(config, run_dir, submit(check_config, {"config": config}).result())
+        run = open_run(config, run_dir, submit(check_config, {"config": config}).result(), reuse)
         held.enter_context(working_in(run))
         submit(forget_missing, {"run": run}).result()
 

@@ -22,6 +22,7 @@ from storage.integrity import config_digest
 from storage.layout import RunLayout
 from storage.locations import location, reach
 from storage.manifests import Provenance
+from tasks.reuse import check_reusable, differences
 
 if TYPE_CHECKING:
     from nas_core.search_spaces import SearchSpace
@@ -38,6 +39,8 @@ class Run(BaseModel):
         directory: The run directory.
         config: The config as resolved.
         fingerprint: The teacher's.
+        reuse: Directory of another run, of which pieces that this one would make alike are taken over; None: all are
+            made here.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,11 +48,17 @@ class Run(BaseModel):
     directory: str
     config: RunConfig
     fingerprint: str
+    reuse: str | None = None
 
     @property
     def layout(self) -> RunLayout:
         """Paths of the run directory."""
         return RunLayout(location(self.directory))
+
+    @property
+    def reused(self) -> RunLayout | None:
+        """Paths of the other run's directory."""
+        return None if self.reuse is None else RunLayout(location(self.reuse))
 
     @property
     def teacher_name(self) -> str:
@@ -117,21 +126,32 @@ def check_config(config: RunConfig) -> str:
     return preflight(config)
 
 
-def open_run(config: RunConfig, directory: str | None = None, fingerprint: str | None = None) -> Run:
+def open_run(
+    config: RunConfig, directory: str | None = None, fingerprint: str | None = None, reuse: str | None = None
+) -> Run:
     """Check the config and open its run directory, new or to be resumed.
 
     Args:
         config: What to run.
         directory: Where: a folder, or the URL of a prefix in an object store; by default `runs/<name>`.
         fingerprint: The teacher's, if the config has passed `preflight` already; None: it does so here.
+        reuse: Directory of another run to take pieces over from, or its URL.
 
     Raises:
         InputError: If the config is wrong, or the directory is in use, cannot be written, or belongs to another
-            config or teacher; says what differs.
+            config or teacher; or if the run to reuse has other images. Says what differs.
     """
     layout = run_layout(config, directory)
     known = refuse_other_run(layout, config)
-    run = Run(directory=str(layout.root), config=config, fingerprint=fingerprint or check_config.fn(config))
+    other = None if reuse is None else load_run(reuse)
+    run = Run(
+        directory=str(layout.root),
+        config=config,
+        fingerprint=fingerprint or check_config.fn(config),
+        reuse=other and other.directory,
+    )
+    if other is not None:
+        check_reusable(run, other)
     if known is not None and known.teacher != run.fingerprint:
         raise InputError(
             f"{layout.root} was made with another teacher (fingerprint {known.teacher[:12]}, now "
@@ -206,11 +226,11 @@ def refuse_other_run(layout: RunLayout, config: RunConfig) -> Provenance | None:
             f"{layout.config} is missing or damaged: give the config that the run was started with, which restores "
             "it, or choose another --run-dir"
         )
-    there, ours = flatten(_completed(there)), flatten(ours)
-    differing = [name for name in sorted(there.keys() | ours.keys()) if there.get(name) != ours.get(name)]
-    if differing:
-        changes = "; ".join(f"{name}: {there.get(name)} there, {ours.get(name)} here" for name in differing)
-        raise InputError(f"{layout.root} holds a run of another config ({changes}): choose another --run-dir")
+    if changes := differences(flatten(_completed(there)), flatten(ours)):
+        raise InputError(
+            f"{layout.root} holds a run of another config ({changes}): choose another --run-dir; with --reuse "
+            f"{layout.root} it takes over what stays the same"
+        )
     return known
 
 

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from storage.files import digest_of_json
 from storage.locations import is_outage
 from storage.manifests import Manifest, digests_of_files, read_manifest
 from tasks.execution import submit
+from tasks.reuse import take_over
 from tasks.run import Run
 from tasks.stopping import STOP, raise_if_stopped
 from tasks.verification import check_sources, forgetting_damage
@@ -84,14 +86,26 @@ class Stage:
         version: Version of the code behind it: raise it when the same inputs would give other content.
         sections: Config sections that the content depends on, dotted for a part of one.
         title: What its runs in Prefect are called; empty: the function's name in words.
+        reusable: Whether its pieces may come from another run. Not where the work also changes files that no manifest
+            has, such as the dataset's metadata.
     """
 
-    def __init__(self, name: str, work: str, version: int, sections: tuple[str, ...] = (), title: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        work: str,
+        version: int,
+        sections: tuple[str, ...] = (),
+        title: str = "",
+        *,
+        reusable: bool = False,
+    ) -> None:
         self.path = work
         self.words = title or work.partition(":")[2].replace("_", " ")
         self.name = name
         self.version = version
         self.sections = sections
+        self.reusable = reusable
         self.task: Task[..., Manifest] = task(
             name=name,
             cache_policy=CachePolicy.from_cache_key_fn(self._cache_key),
@@ -100,9 +114,10 @@ class Stage:
             **RETRIES,
         )(self.perform)
 
-    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., "Stage"], tuple[Any, ...]]:
         """For the way to another process: what it is made of."""
-        return Stage, (self.name, self.path, self.version, self.sections, self.words)
+        rebuild = partial(Stage, reusable=self.reusable)
+        return rebuild, (self.name, self.path, self.version, self.sections, self.words)
 
     @property
     def work(self) -> Work:
@@ -188,6 +203,9 @@ class Stage:
         if (existing := self.found(run, upstream, position)) is not None:
             logger.info("%s is in the run directory already", piece)
             return existing
+        if self.reusable and run.reused and (taken := take_over(run.layout, run.reused, piece, key)) is not None:
+            logger.info("%s is taken over from %s", piece, run.reuse)
+            return taken
         logger.info("%s starts", piece)
         started = time.monotonic()
         with forgetting_damage(run.layout):

@@ -12,18 +12,26 @@ from tasks.run import Run
 from tasks.stage import Stage
 
 initialise_noise = Stage("noise", "tasks.synthesis:initialise_noise", version=1, sections=("synthesis",))
-learn_engine = Stage("learn", "tasks.synthesis:learn_engine", version=3, sections=("synthesis",))
-synthesize = Stage("synthesis", "tasks.synthesis:synthesize", version=5, sections=("synthesis",))
+learn_engine = Stage("learn", "tasks.synthesis:learn_engine", version=3, sections=("synthesis",), reusable=True)
+synthesize = Stage("synthesis", "tasks.synthesis:synthesize", version=5, sections=("synthesis",), reusable=True)
 commit_dataset = Stage("dataset", "tasks.synthesis:commit_dataset", version=3, sections=("evaluation.verifier",))
 keep_latency_table = Stage("costs", "tasks.latency:keep_latency_table", version=1, sections=("search.latency_table",))
-search_point = Stage("grid", "tasks.search:search_point", version=3, sections=("search", "evaluation.held_out"))
+search_point = Stage(
+    "grid", "tasks.search:search_point", version=3, sections=("search", "evaluation.held_out"), reusable=True
+)
 search_architecture = Stage(
-    "search", "tasks.search:search_architecture", version=5, sections=("search", "evaluation.held_out")
+    "search", "tasks.search:search_architecture", version=5, sections=("search", "evaluation.held_out"), reusable=True
 )
 retrain_architecture = Stage(
-    "retrain", "tasks.retrain:retrain_architecture", version=3, sections=("search", "retrain", "evaluation.held_out")
+    "retrain",
+    "tasks.retrain:retrain_architecture",
+    version=3,
+    sections=("search", "retrain", "evaluation.held_out"),
+    reusable=True,
 )
-finetune_student = Stage("finetune", "tasks.finetune:finetune_student", version=1, sections=("finetune",))
+finetune_student = Stage(
+    "finetune", "tasks.finetune:finetune_student", version=1, sections=("finetune",), reusable=True
+)
 evaluate_student = Stage(
     "evaluate", "tasks.evaluation:evaluate_student", version=3, sections=("evaluation", "search.validation_fraction")
 )
@@ -42,6 +50,7 @@ TRAINING: dict[Baseline, Stage] = {
         version=2 if kind == "random" else 1,
         sections=("search", "retrain", "evaluation.held_out"),
         title=f"train baseline {kind}",
+        reusable=True,
     )
     for kind in get_args(Baseline)
 }

@@ -17,7 +17,7 @@ from nas_core.settings.presets import OTHERS, TABLE, Preset
 from nas_core.strategies import strategies
 
 sys.path.insert(0, str(Path(__file__).parent))
-from generated import api_pages, pair_table, plain_docstring, space_table
+from generated import api_pages, command_pages, pair_table, plain_docstring, space_table
 
 project = "dfnas"
 author = "the dfnas authors"
@@ -89,7 +89,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
-    return "" if isinstance(value, BaseModel) else f"`{'null' if value is None else value}`"
+    return "" if isinstance(value, BaseModel) else f"`{_written(value)}`"
 
 
 def strategy_tables() -> Iterator[str]:
@@ -115,9 +115,11 @@ def _written(value: typing.Any) -> str:
             f"{key}: {{{_written(inner)}}}" if isinstance(inner, Mapping) else f"{key}: {_written(inner)}"
             for key, inner in value.items()
         )
-    if isinstance(value, list):
-        return f"[{', '.join(f'{{{_written(inner)}}}' for inner in value)}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, (list, tuple)):
+        inner = (f"{{{_written(part)}}}" if isinstance(part, Mapping) else _written(part) for part in value)
+        return f"[{', '.join(inner)}]"
+    words = {None: "null", True: "true", False: "false", "": "''"}
+    return words[value] if value is None or value == "" or isinstance(value, bool) else str(value)
 
 
 def write_reference(_: Sphinx) -> None:
@@ -126,6 +128,7 @@ def write_reference(_: Sphinx) -> None:
     REFERENCE.with_name("strategies.md").write_text("\n".join(strategy_tables()))
     REFERENCE.write_text("\n".join(sections(RunConfig, "")))
     REFERENCE.with_name("spaces.md").write_text("\n".join(space_table()))
+    REFERENCE.with_name("commands.md").write_text(command_pages())
     REFERENCE.with_name("pairs.md").write_text("\n".join(pair_table()))
     REFERENCE.with_name("api.rst").write_text("\n".join(api_pages()))
 

@@ -1,10 +1,14 @@
 """Tables and pages of the documentation that are made from the code, so that they cannot disagree with it."""
 
 import contextlib
+import html
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from sphinx.application import Sphinx
 
@@ -13,6 +17,7 @@ from nas_core.reporting.wording import amount
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.strategies import macs_budget, strategies
 
+PROJECT = Path(__file__).parents[1]
 CLASSES = 10
 SMALL, LARGE = (3, 32, 32), (3, 224, 224)
 
@@ -73,6 +78,13 @@ def _default_space(name: str) -> tuple[SearchSpace, tuple[int, int, int]]:
 def _power(number: int) -> str:
     """A count; a large one as a power of ten."""
     return f"{number:,}" if number < 10**6 else f"about 10<sup>{len(str(number)) - 1}</sup>"
+
+
+def command_pages() -> str:
+    """Every command with its arguments and options, as Typer documents them."""
+    command = [sys.executable, "-m", "typer", "flows.cli", "utils", "docs", "--name", "dfnas"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True, cwd=PROJECT).stdout
+    return html.unescape(text).partition("\n")[2]
 
 
 def api_pages() -> Iterator[str]:

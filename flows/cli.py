@@ -1,5 +1,6 @@
 """The `dfnas` command. Exit codes: 0 done, 1 failed or broken, 2 bad input, 130 interrupted, 143 terminated."""
 
+import importlib.metadata
 import json
 import os
 import sys
@@ -20,7 +21,6 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 
 app = typer.Typer(
     name="dfnas",
-    help="Data-free neural architecture search: from a pretrained classifier to a new one, without its data.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,6 +36,22 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="override a setting, such as search.strategy.epochs=5; repeatable"),
 ]
 
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dfnas {importlib.metadata.version('dfnas')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Data-free neural architecture search: from a pretrained classifier to a new one, without its data."""
+
+
 for first in (first_contact.init, first_contact.estimate, first_contact.doctor):
     app.command()(first)
 
@@ -44,7 +60,7 @@ for first in (first_contact.init, first_contact.estimate, first_contact.doctor):
 def run(
     config: ConfigFile,
     run_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="run directory, new or to be resumed [default: runs/<name>]")
+        str | None, typer.Option(metavar="DIR", help="run directory, new or to be resumed", show_default="runs/<name>")
     ] = None,
     settings: Settings = None,
     until: Annotated[
@@ -138,7 +154,7 @@ def import_dataset_(
     ],
     config: ConfigFile,
     run_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="run directory, new or to be resumed [default: runs/<name>]")
+        str | None, typer.Option(metavar="DIR", help="run directory, new or to be resumed", show_default="runs/<name>")
     ] = None,
     settings: Settings = None,
     verbose: Verbose = False,
@@ -160,7 +176,8 @@ def export(
     directory: Directory,
     form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="onnx, torch-export or safetensors")] = "onnx",
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="file to write [default: in DIR/export, by the name of the run]")
+        Path | None,
+        typer.Option(metavar="FILE", help="file to write", show_default="in DIR/export, by the name of the run"),
     ] = None,
     finetuned: Annotated[
         bool, typer.Option("--finetuned", help="the student after fine-tuning on real images, not data-free")

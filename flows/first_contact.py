@@ -27,7 +27,7 @@ def init(
     ],
     weights: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="its weights [default: the pretrained ones of torchvision or timm]"),
+        typer.Option(metavar="FILE", help="its weights", show_default="the pretrained ones of torchvision or timm"),
     ] = None,
     output: Annotated[Path, typer.Option(metavar="FILE", help="config to write; must not exist")] = Path("config.yaml"),
     settings: Annotated[

@@ -18,7 +18,9 @@ from nas_core.teachers import Teacher
 
 TINY_SIDE = 16  # pixels; up to here, moving pixels is quick and makes good images (docs/synthesis.md)
 SMALL_SIDE = 64  # pixels; up to here, a generator and the cells of NAS-Bench-201; above, mobile blocks
-LABEL_TEMPERATURE_CLASSES = 50  # more classes than this: temperature 1, as in the paper
+MANY_CLASSES = (
+    50  # more than this: labels at temperature 1, as in the paper, and distillation at 5 (docs/retraining.md)
+)
 MEMORY_SHARE = 0.5  # of the device's memory that a shard may take at its measured peak
 PEAK_FACTOR = 2  # measured peaks over the lower bound, see `shard_bytes`
 SUPERNET_STEPS, RETRAIN_STEPS = 2_000, 3_000
@@ -43,6 +45,7 @@ def propose(name: str, teacher_spec: Spec, teacher: Teacher) -> RunConfig:
     space, max_macs = _space(teacher)
     batch = 128 if max(teacher.input_shape[1:]) <= SMALL_SIDE else 64
     batch = min(batch, synthesis.images // 8)
+    temperature = {"temperature": 5.0} if teacher.num_classes > MANY_CLASSES else {}
     # Of all images a tenth is held out and 30 % of the rest rate architectures: the defaults.
     supernet_images, retrain_images = 0.63 * synthesis.images, 0.9 * synthesis.images
     return RunConfig.model_validate(
@@ -57,7 +60,7 @@ def propose(name: str, teacher_spec: Spec, teacher: Teacher) -> RunConfig:
                 "max_macs": max_macs,
                 "strategy": _strategy(space["name"], supernet_images, batch),
             },
-            "retrain": {"epochs": _epochs(RETRAIN_STEPS, retrain_images, batch), "batch_size": batch},
+            "retrain": {"epochs": _epochs(RETRAIN_STEPS, retrain_images, batch), "batch_size": batch, **temperature},
         }
     )
 
@@ -97,7 +100,7 @@ def _synthesis(teacher: Teacher) -> SynthesisConfig:
     else:
         values |= {"rounds": 2, "engine": {"name": "pixels"}}
         images, batch = max(1024, 4 * classes), 64
-    if classes > LABEL_TEMPERATURE_CLASSES:
+    if classes > MANY_CLASSES:
         values["labels"] = {"temperature": 1.0}
     batch = _fitting_batch(teacher, values, batch)
     shards = -(-images // (batch * values["rounds"]))

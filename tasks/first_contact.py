@@ -19,6 +19,8 @@ from nas_core.teachers.torchvision_source import one_of
 from nas_core.teachers.weights import read_state_dict
 from tasks.building import build_space, load_teacher, preflight
 
+LONG_SECONDS = 2 * 3600  # of synthesis; more than most people want to wait for a first look
+
 
 def proposed_config(teacher: str, weights: str | None, more: dict[str, Any], device: str = "auto") -> RunConfig:
     """A config that fits a teacher.
@@ -119,6 +121,13 @@ def estimate_lines(config: RunConfig, there: Estimate, directory: Path) -> list[
         f"memory: about {byte_size(there.memory)} of {byte_size(there.memory_there)}",
         f"disk:   about {byte_size(there.disk)}, {byte_size(free)} are free",
     ]
+    if there.seconds["synthesis"] > LONG_SECONDS:
+        lines.append(
+            "the synthesis is long for a first run: try fewer classes, such as --set 'synthesis.classes=[0, 1, 2, 3]', "
+            "with fewer synthesis.shards, or a GPU"
+        )
+    if device.type == "cuda" and getattr(config.synthesis.engine, "compile", None) is False:
+        lines.append("compiled code can be several times faster on a GPU: compare --set synthesis.engine.compile=true")
     if there.memory > there.memory_there:
         lines.append("the memory will not do: lower synthesis.batch_size, search.batch_size or synthesis.shards")
     if there.disk > free:

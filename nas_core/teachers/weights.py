@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from nas_core.errors import InputError
 
-WRAPPERS = ("state_dict", "model")
-"""Keys under which training scripts commonly nest the state dict."""
+WRAPPERS = ("state_dict", "state_dict_ema", "model")
+"""Keys under which training scripts commonly nest the state dict; the first that is there counts."""
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -20,13 +20,15 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
     Args:
         module: Receives every parameter and buffer, by name.
-        path: See `read_state_dict`.
+        path: See `read_state_dict`. What wrappers such as DataParallel (`module.`), torch.compile (`_orig_mod.`) or
+            Lightning (`model.`) put in front of every name is dropped.
 
     Raises:
         InputError: If names or shapes differ (the first ten of each kind are listed), or the file is unusable.
             A missing `num_batches_tracked` is no difference: files of old PyTorch versions lack it.
     """
-    state, expected = read_state_dict(path), module.state_dict()
+    expected = module.state_dict()
+    state = without_prefix(read_state_dict(path), next(iter(expected), ""))
     differences = {
         "missing": [name for name in expected if name not in state and not name.endswith("num_batches_tracked")],
         "unexpected": [name for name in state if name not in expected],
@@ -47,7 +49,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
     Args:
         path: A `.safetensors` file, or any other file written by `torch.save` that holds a state dict, plain or
-            under "state_dict" or "model". A `module.` in front of every name (DataParallel) is dropped.
+            under "state_dict", "state_dict_ema" or "model".
 
     Raises:
         InputError: If the file is missing, is damaged, holds code or anything but tensors, or a value is not finite.
@@ -69,8 +71,21 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise InputError(f"the tensor '{name}' in '{path}' has values that are NaN or infinite; use other weights")
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return state
+
+
+def without_prefix(state: dict[str, Tensor], known: str) -> dict[str, Tensor]:
+    """Drop what stands in front of every name, if without it a known one is among them.
+
+    Args:
+        state: Tensors by name.
+        known: Name of a parameter or buffer of the bare network.
+    """
+    if known in state:
+        return state
+    for prefix in (name.removesuffix(known) for name in state if name.endswith(f".{known}")):
+        if all(name.startswith(prefix) for name in state):
+            return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
 
 

@@ -1,5 +1,6 @@
 """The command line: bad input ends in one clear sentence and exit code 2, before anything is written."""
 
+import importlib.metadata
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,16 @@ def test_a_resumed_config_file_reads_back_equal(tmp_path: Path):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     assert read_config(path) == config
+
+
+def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    code, text = run_main(monkeypatch, capsys, "--version")
+    assert (code, text) == (0, f"dfnas {importlib.metadata.version('dfnas')}\n")
+
+
+def test_a_default_that_depends_on_the_run_is_in_the_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    code, text = run_main(monkeypatch, capsys, "run", "--help")
+    assert code == 0
+    assert "runs/<name>" in text

@@ -46,6 +46,7 @@ def test_the_proposal_fits_the_teacher(kind: str):
     assert config.search.strategy.name == strategy
     assert config.evaluation.data is None
     assert config.synthesis.images >= 4 * classes
+    assert config.retrain.temperature == (5 if classes >= 100 else 20)
     check_synthesis(teacher, config.synthesis)
     check_memory(teacher, config.synthesis)
     space = spaces.build(config.search.space, input_shape=shape, num_classes=classes)

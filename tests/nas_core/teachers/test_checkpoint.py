@@ -37,14 +37,19 @@ def saved(content, path: Path) -> Path:
 
 
 def test_every_format_gives_the_same_teacher(state, tmp_path):
-    parallel = {f"module.{name}": tensor for name, tensor in state.items()}
+    parallel, compiled, lightning = (
+        {prefix + name: tensor for name, tensor in state.items()} for prefix in ("module.", "_orig_mod.", "net.model.")
+    )
     old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     save_file(state, tmp_path / "plain.safetensors")
     files = [
         tmp_path / "plain.safetensors",
         saved(state, tmp_path / "plain.pt"),
         saved(parallel, tmp_path / "parallel.pt"),
+        saved(compiled, tmp_path / "compiled.pt"),
         saved({"epoch": 3, "state_dict": parallel}, tmp_path / "nested.pt"),
+        saved({"epoch": 3, "state_dict": lightning, "hyper_parameters": {"width": 4}}, tmp_path / "lightning.ckpt"),
+        saved({"epoch": 3, "state_dict_ema": state}, tmp_path / "average.pt"),
         saved({"model": state, "note": "best"}, tmp_path / "model.pt"),
         saved(old, tmp_path / "old.pt"),
     ]

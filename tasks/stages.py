@@ -16,9 +16,9 @@ learn_engine = Stage("learn", "tasks.synthesis:learn_engine", version=3, section
 synthesize = Stage("synthesis", "tasks.synthesis:synthesize", version=5, sections=("synthesis",))
 commit_dataset = Stage("dataset", "tasks.synthesis:commit_dataset", version=3, sections=("evaluation.verifier",))
 keep_latency_table = Stage("costs", "tasks.latency:keep_latency_table", version=1, sections=("search.latency_table",))
-search_point = Stage("grid", "tasks.search:search_point", version=3, sections=("search", "evaluation.held_out"))
+search_point = Stage("grid", "tasks.search:search_point", version=4, sections=("search", "evaluation.held_out"))
 search_architecture = Stage(
-    "search", "tasks.search:search_architecture", version=5, sections=("search", "evaluation.held_out")
+    "search", "tasks.search:search_architecture", version=6, sections=("search", "evaluation.held_out")
 )
 retrain_architecture = Stage(
     "retrain", "tasks.retrain:retrain_architecture", version=3, sections=("search", "retrain", "evaluation.held_out")

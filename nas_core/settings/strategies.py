@@ -169,6 +169,9 @@ class SuccessiveHalvingSpec(Recipe):
     eta: int = Field(
         default=3, ge=2, description="from rung to rung one of so many stays, and is trained for so many times longer"
     )
+    recalibration_batches: int = Field(
+        default=20, ge=1, description="training batches that give each trained network its BatchNorm statistics"
+    )
     prior: PriorSpec | None = Field(
         default=PriorSpec(),
         description="training-free scores that choose the architectures of the first rung; none: they are random",

@@ -4,8 +4,11 @@ import pytest
 from pydantic import ValidationError
 
 from nas_core.checkpoint import Checkpoint
+from nas_core.ops.initialisation import initialise
 from nas_core.search_spaces.nasbench201 import NasBench201
+from nas_core.seeding import generator
 from nas_core.strategies import strategies
+from nas_core.strategies.rating import Rating
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,16 @@ def test_training_raises_the_score(make_task):
         for epochs in (1, 12)
     )
     assert long.candidates[0]["score"] > short.candidates[0]["score"]
+
+
+def test_a_network_is_rated_under_statistics_of_its_own(make_task, space):
+    """Four steps too small to move a weight: running averages would still hold most of their initial values."""
+    task = make_task(space)
+    outcome = search(architectures=1, epochs=1, learning_rate=1e-12).search(task, Checkpoint())
+    untrained = space.network(outcome.architecture)
+    initialise(untrained, generator(task.seed, "search.alone.weights", 0, 0))
+    [rated] = outcome.candidates
+    assert rated["score"] == pytest.approx(Rating(task, 20)(untrained), rel=1e-4)
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4])

@@ -49,6 +49,7 @@ class FactorizedReduce(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, affine: bool) -> None:
         super().__init__()
         half = out_channels // 2
+        self.relu = nn.ReLU()
         self.even = nn.Conv2d(in_channels, half, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(in_channels, out_channels - half, 1, stride=2, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
@@ -57,7 +58,7 @@ class FactorizedReduce(nn.Module):
         self, x: Float[Tensor, "batch in_channels height width"]
     ) -> Float[Tensor, "batch out_channels half_height half_width"]:
         """ReLU, both convolutions side by side, BatchNorm."""
-        x = functional.relu(x)
+        x = self.relu(x)
         # The padding is read for odd sides only, where the shifted map would otherwise be a pixel smaller.
         shifted = functional.pad(x[:, :, 1:, 1:], (0, 1, 0, 1))
         return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))

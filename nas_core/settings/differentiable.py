@@ -73,7 +73,10 @@ class Regularisation(Spec):
     """Random losses in the steps of the search; both chances rise linearly from 0 in the first epoch."""
 
     drop_path: float = Field(
-        default=0.0, ge=0, lt=1, description="chance of an image to lose an edge, in the last epoch; others are scaled"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="chance of an image to lose an edge, in the last epoch; others are scaled. Spaces of edges only",
     )
     cutout: float = Field(
         default=0.0, ge=0, le=1, description="chance of a training image to lose a square, in the last epoch"

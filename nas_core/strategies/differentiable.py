@@ -44,7 +44,10 @@ class Differentiable(Strategy):
                 f"strategy.progression.none_allowed to true"
             )
         if partial.edge_normalisation:
-            edge_groups(space)
+            edge_groups(space, "edge normalisation")
+        if self.settings.regularisation.drop_path > 0:
+            # Where a choice is a whole block, an image that loses it loses all that came before.
+            edge_groups(space, "drop-path in the search")
         for stage in progression.stages:
             deep = space.deepened(stage.extra_cells) if stage.extra_cells else space
             if partial.divisor > 1:

@@ -73,13 +73,17 @@ def test_scores_are_log_alpha_plus_log_beta(space):
         torch.testing.assert_close(torch.tensor(row), gate.detach().log())
 
 
-def test_edges_are_needed_for_edge_normalisation(space):
+@pytest.mark.parametrize(
+    ("name", "part"), [("pc-darts", "edge normalisation"), ("r-darts-dp", "drop-path in the search")]
+)
+def test_edges_are_needed_for_edge_normalisation_and_drop_path(space, name, part):
     no_edges = copy.copy(space)
     no_edges.slots = tuple(copy.copy(slot) for slot in space.slots)
     for slot in no_edges.slots:
         object.__setattr__(slot, "group", None)
-    with pytest.raises(InputError, match="slot 1<-0 of search space 'nasbench201' is none"):
-        build("pc-darts").check(no_edges, macs_budget())
+    with pytest.raises(InputError, match=f"{part} needs edges, but slot 1<-0 of search space 'nasbench201' is none"):
+        build(name).check(no_edges, macs_budget())
+    build(name).check(space, macs_budget())
 
 
 def test_edge_weights_learn_with_alpha(make_task, space):

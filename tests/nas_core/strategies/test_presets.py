@@ -42,6 +42,14 @@ def test_pc_darts_has_the_published_settings():
     assert spec.alpha_start_epoch == 15
 
 
+def test_darts_es_has_the_published_settings():
+    """Second order; a look every second epoch, means of five, four apart, growth by 1.3, not before epoch 10."""
+    spec = read("darts-es")
+    assert (spec.order, spec.hessian_every) == ("second", 2)
+    stopping = spec.stopping
+    assert (stopping.window, stopping.lookback, stopping.ratio, stopping.earliest) == (5, 4, 1.3, 10)
+
+
 def test_r_darts_grids_have_the_published_settings():
     """Decay 3e-4 times 1, 3, 9, 27 and 81; drop-path 0, .2, .4 and .6, cutout only beside it."""
     factors = [point.weight_decay / 3e-4 for point in read("r-darts-l2").grid]

@@ -31,6 +31,8 @@ from nas_core.settings.spaces import DartsSpaceSpec, Stem, Subspace, spaces
 
 # A cell keeps this many of a node's incoming edges.
 KEPT = 2
+# With fewer cells than these, all are reduction cells.
+FEWEST_CELLS = 3
 
 
 class DartsSupernet(Macro, Supernet):
@@ -44,15 +46,15 @@ class DartsSpace(SearchSpace):
     Args:
         subspace: "none", or "s1" to "s4".
         channels: Channels of a node in the supernet's first cells.
-        cells: Cells of the supernet.
+        cells: Cells of the supernet, at least three.
         network_channels: Channels of a node in the network's first cells.
-        network_cells: Cells of the network.
+        network_cells: Cells of the network, at least three.
         stem: "cifar" or "imagenet".
         input_shape: (channels, height, width) of the images.
         num_classes: Number of logits.
 
     Raises:
-        InputError: If a size is not positive.
+        InputError: If a size is too small.
     """
 
     name: ClassVar[str] = "darts"
@@ -70,9 +72,12 @@ class DartsSpace(SearchSpace):
         input_shape: tuple[int, int, int],
         num_classes: int,
     ) -> None:
-        self.check_sizes(
-            cells=cells, network_cells=network_cells, num_classes=num_classes, input_shape=min(input_shape)
-        )
+        self.check_sizes(num_classes=num_classes, input_shape=min(input_shape))
+        if min(cells, network_cells) < FEWEST_CELLS:
+            raise InputError(
+                f"search space 'darts': cells is {cells} and network_cells {network_cells}; both must be at least "
+                f"{FEWEST_CELLS}, because of fewer all are reduction cells"
+            )
         if min(channels, network_channels) < 2:
             raise InputError(
                 f"search space 'darts': channels is {channels} and network_channels {network_channels}; both must be "

@@ -198,7 +198,7 @@ class Mixture(Trainee):
                 )
         else:
             # Only these gradients are computed: the weights' own step must not see the validation images.
-            gradients = torch.autograd.grad(validation_loss(), parameters)
+            gradients = torch.autograd.grad(validation_loss(), parameters, materialize_grads=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         if self._settings.alpha_gradient_clip is not None:

@@ -172,6 +172,20 @@ def test_the_adversary_leaves_no_trace_in_batch_norm(make_task, space):
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("values", [{}, {"order": "second"}, {"perturbation": {"kind": "adversarial"}}])
+def test_a_slot_that_takes_no_part_has_nothing_to_learn(make_task, space, monkeypatch, values):
+    task = make_task(space)
+    made = started(task, alpha_weight_decay=0, **values)
+    forward = made.network.forward
+    monkeypatch.setattr(made.network, "forward", lambda x, gates: forward(x, [0, *gates[1:]]))
+    before = [logits.detach().clone() for logits in made.alpha.logits]
+    step = step_of(made, task)
+    made.before_step(step)
+    made.forward(step.batch.images)
+    moved = [not torch.equal(old, new) for old, new in zip(before, made.alpha.logits, strict=True)]
+    assert moved == [False] + [True] * 5
+
+
 # Second order, cost, curvature
 
 

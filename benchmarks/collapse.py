@@ -106,7 +106,9 @@ def settings(method: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "order": "first",
         "precision": arguments.precision,
     }
-    return {"name": method} | shared
+    # Published is a fifth of 50 epochs, which in short searches the rule would never get beyond.
+    own = {"stopping": {"earliest": arguments.epochs // 5}} if method == "darts-es" else {}
+    return {"name": method} | shared | own
 
 
 def search(method: str, seed: int, table: AccuracyTable, arguments: argparse.Namespace) -> dict[str, Any]:

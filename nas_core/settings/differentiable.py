@@ -109,6 +109,12 @@ class Stopping(Spec):
             raise ValueError(f"window = {self.window} must be odd, so that the moving average belongs to an epoch")
         return self
 
+    def fewest_epochs(self, every: int) -> int:
+        """Epochs that a search needs for the rule to be able to end it, with an evaluation in every `every`-th."""
+        first = math.ceil(self.earliest / every)
+        # The last epoch is none to stop at.
+        return every * (first + self.window // 2 + self.lookback) + 2
+
     def stop_epoch(self, epochs: Sequence[int], eigenvalues: Sequence[float]) -> int | None:
         """The epoch to go back to, if the search should end now.
 
@@ -213,6 +219,13 @@ class DifferentiableSpec(Recipe):
             raise ValueError("stopping.rule = hessian needs hessian_every, such as 2")
         if self.stopping.rule == "hessian" and len(self.progression.stages) > 1:
             raise ValueError("stopping.rule = hessian needs a single stage in progression.stages")
+        if self.stopping.rule == "hessian" and self.hessian_every is not None:
+            fewest = self.stopping.fewest_epochs(self.hessian_every)
+            if self.epochs < fewest:
+                raise ValueError(
+                    f"stopping.rule = hessian cannot end a search of epochs = {self.epochs}: with hessian_every = "
+                    f"{self.hessian_every} and its window, lookback and earliest it needs {fewest} or more"
+                )
         return self
 
     @property

@@ -43,7 +43,9 @@ class Stage(Spec):
 
     extra_cells: int = Field(default=0, ge=0, description="cells more than the space has, in all")
     operations: int | None = Field(
-        default=None, ge=1, description="operations that each slot has at most, the best of the stage before; none: all"
+        default=None,
+        ge=1,
+        description="operations that each slot has at most, the best of the stage before; none: all, as in the first",
     )
     skip_dropout: float = Field(default=0.0, ge=0, lt=1, description="initial dropout of identity skips; it fades")
 
@@ -67,6 +69,15 @@ class Progression(Spec):
     none_allowed: bool = Field(
         default=True, description="whether the result may choose `none` where the space lets it; false: removed last"
     )
+
+    @model_validator(mode="after")
+    def _the_first_stage_has_all_operations(self) -> "Progression":
+        if self.stages[0].operations is not None:
+            raise ValueError(
+                f"the first of stages has operations = {self.stages[0].operations}, and no stage before it says which "
+                "are the best; leave it out there"
+            )
+        return self
 
 
 class Regularisation(Spec):
@@ -225,6 +236,18 @@ class DifferentiableSpec(Recipe):
                 raise ValueError(
                     f"stopping.rule = hessian cannot end a search of epochs = {self.epochs}: with hessian_every = "
                     f"{self.hessian_every} and its window, lookback and earliest it needs {fewest} or more"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _the_grid_leaves_something_of_what_is_set(self) -> "DifferentiableSpec":
+        for name in GridPoint.model_fields:
+            value = getattr(self, name)
+            replaced = all(getattr(point, name) is not None for point in self.grid)
+            if replaced and value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} = {value} would never be used, because every point of grid has its own {name}; leave it "
+                    "out, or set grid as well"
                 )
         return self
 

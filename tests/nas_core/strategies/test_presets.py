@@ -64,6 +64,19 @@ def test_a_grid_point_takes_the_place_of_the_strategys_own_settings():
     assert spec.at(spec.grid[0]).regularisation == spec.regularisation
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "field"),
+    [
+        ("r-darts-l2", {"weight_decay": 1e-3}, "weight_decay"),
+        ("r-darts-dp", {"regularisation": {"cutout": 0.5}}, "regularisation"),
+    ],
+)
+def test_what_every_point_of_a_grid_replaces_is_refused(name, values, field):
+    with pytest.raises(ValidationError, match=f"because every point of grid has its own {field}"):
+        read(name, **values)
+    assert read(name, **values, grid=[{}, {"weight_decay": 1e-4, "regularisation": {"drop_path": 0.1}}])
+
+
 def test_a_part_of_a_section_is_overridden_and_the_rest_of_the_preset_stays():
     spec = read("pc-darts-adv", perturbation={"growth": 0.5}, partial={"divisor": 2})
     assert (spec.perturbation.kind, spec.perturbation.growth) == ("adversarial", 0.5)
@@ -93,6 +106,7 @@ def test_a_config_chooses_a_preset_by_name():
         {"alpha_start": 1.0},
         {"perturbation": {"kind": "nope"}},
         {"perturbation": {"radius": 1}},
+        {"progression": {"stages": [{"operations": 3}, {"operations": 2}]}},
         {"stopping": {"rule": "hessian"}},
         {"stopping": {"rule": "hessian"}, "hessian_every": 2, "progression": {"stages": [{}, {}]}},
         {"grid": []},

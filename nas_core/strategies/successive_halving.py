@@ -94,7 +94,7 @@ class SuccessiveHalving(Strategy):
         last = {record["architecture"]: record for record in rated}
         found = best([record for record in rated if record["generation"] == self.rungs - 1])
         return SearchOutcome(
-            task.space.parse(found["architecture"]), training, search_curve(rated), list(last.values())
+            task.space.parse(found["architecture"]), training, search_curve(rated, anew=True), list(last.values())
         )
 
     def _first(self, task: SearchTask) -> list[str]:

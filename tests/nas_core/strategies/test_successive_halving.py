@@ -66,6 +66,7 @@ def test_the_better_half_is_trained_twice_as_long(make_task, space):
     outcome = search("successive-halving", **HALVING).search(make_task(space), Checkpoint())
     assert len(outcome.training) == 4 * 1 + 2 * 2
     assert [record["rated"] for record in outcome.search] == [4, 2]
+    assert outcome.search[-1]["architecture"] == str(outcome.architecture)
     finalists = [candidate for candidate in outcome.candidates if candidate["generation"] == 1]
     assert len(finalists) == 2
     assert len(outcome.candidates) == 4

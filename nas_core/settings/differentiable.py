@@ -218,7 +218,8 @@ class DifferentiableSpec(Recipe):
         default=0.0,
         ge=0,
         description="weight of the expected cost in the loss of alpha, as a share of its limit (of the dearest "
-        "architecture without one); the cost is what search limits, by default multiply-accumulates",
+        "architecture without one); the cost is what search limits, by default multiply-accumulates. It is that of the "
+        "supernet's mixture, every slot counting once",
     )
     grid: tuple[GridPoint, ...] = Field(
         default=(GridPoint(),), min_length=1, description="independent runs; the one that validates best is kept"

@@ -35,7 +35,10 @@ class EvolutionSpec(Spec):
     crossovers: int = Field(default=25, ge=0, description="architectures per generation that combine two parents")
     mutants: int = Field(default=25, ge=0, description="architectures per generation that mutate one parent")
     mutation_probability: float = Field(
-        default=0.1, gt=0, le=1, description="chance of each slot of a mutant to be redrawn"
+        default=0.1,
+        gt=0,
+        le=1,
+        description="chance of each decision of a mutant (a slot, or slots that go together) to be redrawn",
     )
 
     @model_validator(mode="after")

@@ -66,7 +66,7 @@ class Spos(Strategy):
         parents: Best architectures so far that others descend from.
         crossovers: Children of two parents per generation.
         mutants: Mutated parents per generation.
-        mutation_probability: Chance of each slot of a mutant to be redrawn.
+        mutation_probability: Chance of each decision of a mutant to be redrawn.
         sampling: How the paths of a training step are drawn.
         mac_bins: Bins of cost, for that way of sampling.
         prior: Chooses the first generation; None: it is random.

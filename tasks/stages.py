@@ -39,7 +39,7 @@ TRAINING: dict[Baseline, Stage] = {
     kind: Stage(
         f"baseline-{kind}",
         "tasks.baselines:train_baseline",
-        version=2 if kind == "random" else 1,
+        version=3 if kind == "random" else 1,
         sections=("search", "retrain", "evaluation.held_out"),
         title=f"train baseline {kind}",
     )

@@ -16,9 +16,10 @@ from torch import nn
 from nas_core.errors import InputError
 from nas_core.ops.cost import Part
 from nas_core.ops.mixed import MixedOperation
-from nas_core.search_spaces.base import Architecture, Chosen, Decision, SearchSpace, Slot, Supernet
+from nas_core.search_spaces.base import Architecture, Choice, Chosen, Decision, SearchSpace, Slot, Supernet
 from nas_core.search_spaces.darts_cells import (
     EDGES,
+    INPUTS,
     Macro,
     cell_operation,
     check_auxiliary,
@@ -31,6 +32,8 @@ from nas_core.settings.spaces import DartsSpaceSpec, Stem, Subspace, spaces
 
 # A cell keeps this many of a node's incoming edges.
 KEPT = 2
+# Ignores what it is given.
+NOISE = "noise"
 # With fewer cells than these, all are reduction cells.
 FEWEST_CELLS = 3
 
@@ -107,6 +110,31 @@ class DartsSpace(SearchSpace):
             ]
             found.append(Decision(slots, tuple(options)))
         return tuple(found)
+
+    @functools.cached_property
+    def connected(self) -> tuple[tuple[Decision, ...], ...]:
+        """In S4, per node of either cell, the cells in which it takes an input of the cell and not noise in its place.
+
+        A network with a cell of noise may see its images past that cell; it is left out all the same.
+        """
+        if not any(NOISE in slot.operations for slot in self.slots):
+            return super().connected
+        taking = [self._taking_an_input(decision) for decision in self.decisions]
+        nodes = len(taking) // 2
+        products = (
+            tuple(taking[i] if i in pair else decision for i, decision in enumerate(self.decisions))
+            for pair in itertools.product(range(nodes), range(nodes, 2 * nodes))
+        )
+        return tuple(decisions for decisions in products if all(decision.options for decision in decisions))
+
+    def _taking_an_input(self, decision: Decision) -> Decision:
+        """The options of a node with an edge from an input of its cell that is not noise."""
+
+        def takes(slot: int, choice: Choice) -> bool:
+            from_input = EDGES[slot % len(EDGES)][1] < INPUTS
+            return from_input and isinstance(choice, int) and self.slots[slot].operations[choice] != NOISE
+
+        return Decision(decision.slots, tuple(o for o in decision.options if any(map(takes, decision.slots, o))))
 
     def deepened(self, cells: int) -> "DartsSpace":
         """So many more cells in the supernet; networks, and so their costs, stay as they are."""

@@ -32,9 +32,9 @@ OperationName = Literal[
 # "noise" belongs to S4 alone.
 OPERATIONS: tuple[OperationName, ...] = get_args(OperationName)[:-1]
 
+INPUTS, NODES = 2, 4
 # (target, source) of each edge of a cell, in the order of the slots: 0 and 1 are the outputs of the two cells before.
-EDGES = tuple((target, source) for target in range(2, 6) for source in range(target))
-NODES = 4
+EDGES = tuple((target, source) for target in range(INPUTS, INPUTS + NODES) for source in range(target))
 
 
 class FactorizedReduce(nn.Module):
@@ -162,7 +162,7 @@ def reduction_cells(cells: int) -> set[int]:
 
 def edge_stride(edge: int, reduction: bool) -> int:
     """Step of an edge: reduction cells halve the map on the edges that leave the cell's inputs."""
-    return 2 if reduction and EDGES[edge][1] < 2 else 1
+    return 2 if reduction and EDGES[edge][1] < INPUTS else 1
 
 
 class Macro(SeededForward):

@@ -237,6 +237,35 @@ def test_a_deeper_supernet_has_the_same_architectures(small):
     assert deeper.slots == small.slots
 
 
+@pytest.mark.parametrize("convolved", EDGES)
+def test_connected_cells_of_s4_depend_on_an_input(convolved):
+    """Said by the cell itself, with a convolution on one edge and noise on the others: that edge is from an input."""
+    space, x = make(2, 3, "s4", input_shape=(3, 8, 8)), torch.rand(1, 6, 8, 8, requires_grad=True)
+    target, source = convolved
+    pairs = []
+    for node in range(2, 6):
+        kept = (source, int(source == 0)) if node == target else (0, 1)
+        pairs += [("sep_conv_3x3" if (node, other) == convolved else "noise", other) for other in sorted(kept)]
+    whole = [("sep_conv_3x3", source) for _ in range(4) for source in range(2)]
+    first, second = (
+        space.parse(f"Genotype(normal={normal}, normal_concat=range(2, 6), reduce={reduce}, reduce_concat=range(2, 6))")
+        for normal, reduce in ((pairs, whole), (whole, pairs))
+    )
+    [slope] = torch.autograd.grad(space.network(first).cells[0](x, x).sum(), x, allow_unused=True)
+    depends = slope is not None
+    assert depends == (source < 2)
+    assert space.is_connected(space.choices(first)) == space.is_connected(space.choices(second)) == depends
+
+
+def test_what_is_found_in_s4_is_connected():
+    """However strong noise is, each cell keeps one convolution of an input."""
+    space = make(2, 3, "s4", input_shape=(3, 8, 8))
+    found = space.best([[0.0, -9.0]] * 28, None)
+    assert space.architecture(found).operations.count("sep_conv_3x3") == 2
+    assert space.is_connected(found)
+    assert all(space.is_connected(space.sample(generator(0, "s4", position))) for position in range(50))
+
+
 def test_noise_is_fresh_in_training_and_repeats_in_evaluation():
     space = make(4, 3, "s4", input_shape=(3, 8, 8))
     supernet = space.supernet()

@@ -53,7 +53,8 @@ from nas_core.seeding import generator
 from nas_core.settings.spaces import NasBench201Spec
 from nas_core.settings.strategies import SposSpec
 from nas_core.strategies import Strategy, strategies
-from nas_core.strategies.spos import Rating, Spos
+from nas_core.strategies.rating import Rating
+from nas_core.strategies.spos import Spos
 from nas_core.strategies.successive_halving import SuccessiveHalving
 from nas_core.strategies.training_free import SCORES, TrainingFree, TrainingFreeRating, images_of, log_rank_sums
 from nas_core.training.augmentation import Augmentation
@@ -301,7 +302,8 @@ def ranking(strategy: Strategy, work: Watched, paths: Sequence[Choices]) -> list
     if isinstance(strategy, Spos) and strategy.training_free:
         rating = strategy.rating(supernet, work, RECALIBRATION)
         return log_rank_sums([rating(path)["scores"] for path in paths])
-    return list(map(Rating(supernet, work, RECALIBRATION), paths))
+    rating = Rating(work, RECALIBRATION)
+    return [rating(supernet, path) for path in paths]
 
 
 def environment(device: torch.device) -> dict[str, Any]:

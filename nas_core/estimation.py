@@ -24,7 +24,8 @@ from nas_core.seeding import generator
 from nas_core.settings.strategies import ScoresSpec
 from nas_core.settings.synthesis import ImportedSpec, PixelSpec
 from nas_core.strategies import Budget, SearchTask, make_budget, strategies
-from nas_core.strategies.spos import Rating, Spos
+from nas_core.strategies.rating import Rating
+from nas_core.strategies.spos import Spos
 from nas_core.strategies.successive_halving import SuccessiveHalving
 from nas_core.strategies.training_free import TrainingFree, TrainingFreeRating
 from nas_core.synthesis.build import build_engine
@@ -213,7 +214,7 @@ def _scores_pace(task: SearchTask, spec: ScoresSpec) -> float:
 
 def _rating_pace(task: SearchTask) -> float:
     """Seconds per batch of rating one path of a supernet."""
-    rate = Rating(task.supernet(), task, recalibration_batches=1)
+    rate = functools.partial(Rating(task, recalibration_batches=1), task.supernet())
     path = task.space.best(
         [[0.0] * len(slot.operations) for slot in task.space.slots], task.budget.limit, task.budget.table(task.space)
     )

@@ -1,7 +1,6 @@
 """Search: the architecture that a strategy finds on the synthetic images."""
 
 from dataclasses import asdict
-from typing import Any
 
 from nas_core.device import limited_threads
 from nas_core.reporting.figures import record_curves
@@ -26,11 +25,10 @@ def search_point(run: Run, piece: str, key: str, _dataset: Manifest, _costs: lis
         )
     path = run.layout.records(piece)
     write_json(path, outcome.state())
-    last: dict[str, Any] = outcome.search[-1]
     return Product(
         digest=digest_of_json(outcome.state()),
         files=[path],
-        figures={"architecture": outcome.architecture.notation, "validation_loss": last["validation_loss"]},
+        figures={"architecture": outcome.architecture.notation, "rated_loss": outcome.rated_loss},
     )
 
 

@@ -17,10 +17,10 @@ synthesize = Stage("synthesis", "tasks.synthesis:synthesize", version=5, section
 commit_dataset = Stage("dataset", "tasks.synthesis:commit_dataset", version=3, sections=("evaluation.verifier",))
 keep_latency_table = Stage("costs", "tasks.latency:keep_latency_table", version=1, sections=("search.latency_table",))
 search_point = Stage(
-    "grid", "tasks.search:search_point", version=3, sections=("search", "evaluation.held_out"), reusable=True
+    "grid", "tasks.search:search_point", version=4, sections=("search", "evaluation.held_out"), reusable=True
 )
 search_architecture = Stage(
-    "search", "tasks.search:search_architecture", version=5, sections=("search", "evaluation.held_out"), reusable=True
+    "search", "tasks.search:search_architecture", version=6, sections=("search", "evaluation.held_out"), reusable=True
 )
 retrain_architecture = Stage(
     "retrain",
@@ -47,7 +47,7 @@ TRAINING: dict[Baseline, Stage] = {
     kind: Stage(
         f"baseline-{kind}",
         "tasks.baselines:train_baseline",
-        version=2 if kind == "random" else 1,
+        version=3 if kind == "random" else 1,
         sections=("search", "retrain", "evaluation.held_out"),
         title=f"train baseline {kind}",
         reusable=True,

@@ -55,7 +55,8 @@ def naswot(network: nn.Module, images: Float[Tensor, "batch channels height widt
 def synflow(network: nn.Module, images: Float[Tensor, "batch channels height width"]) -> float:
     """Saliency of all weights for a signal that no data shapes: log of the sum of |weight x gradient|.
 
-    A copy of the network has absolute weights in float64, no BatchNorm, and an image of ones.
+    A copy of the network has absolute weights in float64, no BatchNorm, ReLU in place of ReLU6, and an image of ones.
+    Its signal only grows: above 6 a ReLU6 would pass no gradient, and all networks would score the same.
 
     Args:
         network: Any network; it is not changed.
@@ -66,6 +67,8 @@ def synflow(network: nn.Module, images: Float[Tensor, "batch channels height wid
         for name, child in part.named_children():
             if isinstance(child, nn.BatchNorm2d):
                 setattr(part, name, nn.Identity())
+            elif isinstance(child, nn.ReLU6):
+                setattr(part, name, nn.ReLU())
     weights = list(linear.parameters())
     for weight in weights:
         weight.detach_().abs_().requires_grad_()

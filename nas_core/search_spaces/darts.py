@@ -16,9 +16,10 @@ from torch import nn
 from nas_core.errors import InputError
 from nas_core.ops.cost import Part
 from nas_core.ops.mixed import MixedOperation
-from nas_core.search_spaces.base import Architecture, Chosen, Decision, SearchSpace, Slot, Supernet
+from nas_core.search_spaces.base import Architecture, Choice, Chosen, Decision, SearchSpace, Slot, Supernet
 from nas_core.search_spaces.darts_cells import (
     EDGES,
+    INPUTS,
     Macro,
     cell_operation,
     check_auxiliary,
@@ -31,6 +32,10 @@ from nas_core.settings.spaces import DartsSpaceSpec, Stem, Subspace, spaces
 
 # A cell keeps this many of a node's incoming edges.
 KEPT = 2
+# Ignores what it is given.
+NOISE = "noise"
+# With fewer cells than these, all are reduction cells.
+FEWEST_CELLS = 3
 
 
 class DartsSupernet(Macro, Supernet):
@@ -44,15 +49,15 @@ class DartsSpace(SearchSpace):
     Args:
         subspace: "none", or "s1" to "s4".
         channels: Channels of a node in the supernet's first cells.
-        cells: Cells of the supernet.
+        cells: Cells of the supernet, at least three.
         network_channels: Channels of a node in the network's first cells.
-        network_cells: Cells of the network.
+        network_cells: Cells of the network, at least three.
         stem: "cifar" or "imagenet".
         input_shape: (channels, height, width) of the images.
         num_classes: Number of logits.
 
     Raises:
-        InputError: If a size is not positive.
+        InputError: If a size is too small.
     """
 
     name: ClassVar[str] = "darts"
@@ -70,9 +75,12 @@ class DartsSpace(SearchSpace):
         input_shape: tuple[int, int, int],
         num_classes: int,
     ) -> None:
-        self.check_sizes(
-            cells=cells, network_cells=network_cells, num_classes=num_classes, input_shape=min(input_shape)
-        )
+        self.check_sizes(num_classes=num_classes, input_shape=min(input_shape))
+        if min(cells, network_cells) < FEWEST_CELLS:
+            raise InputError(
+                f"search space 'darts': cells is {cells} and network_cells {network_cells}; both must be at least "
+                f"{FEWEST_CELLS}, because of fewer all are reduction cells"
+            )
         if min(channels, network_channels) < 2:
             raise InputError(
                 f"search space 'darts': channels is {channels} and network_channels {network_channels}; both must be "
@@ -102,6 +110,31 @@ class DartsSpace(SearchSpace):
             ]
             found.append(Decision(slots, tuple(options)))
         return tuple(found)
+
+    @functools.cached_property
+    def connected(self) -> tuple[tuple[Decision, ...], ...]:
+        """In S4, per node of either cell, the cells in which it takes an input of the cell and not noise in its place.
+
+        A network with a cell of noise may see its images past that cell; it is left out all the same.
+        """
+        if not any(NOISE in slot.operations for slot in self.slots):
+            return super().connected
+        taking = [self._taking_an_input(decision) for decision in self.decisions]
+        nodes = len(taking) // 2
+        products = (
+            tuple(taking[i] if i in pair else decision for i, decision in enumerate(self.decisions))
+            for pair in itertools.product(range(nodes), range(nodes, 2 * nodes))
+        )
+        return tuple(decisions for decisions in products if all(decision.options for decision in decisions))
+
+    def _taking_an_input(self, decision: Decision) -> Decision:
+        """The options of a node with an edge from an input of its cell that is not noise."""
+
+        def takes(slot: int, choice: Choice) -> bool:
+            from_input = EDGES[slot % len(EDGES)][1] < INPUTS
+            return from_input and isinstance(choice, int) and self.slots[slot].operations[choice] != NOISE
+
+        return Decision(decision.slots, tuple(o for o in decision.options if any(map(takes, decision.slots, o))))
 
     def deepened(self, cells: int) -> "DartsSpace":
         """So many more cells in the supernet; networks, and so their costs, stay as they are."""

@@ -32,9 +32,9 @@ OperationName = Literal[
 # "noise" belongs to S4 alone.
 OPERATIONS: tuple[OperationName, ...] = get_args(OperationName)[:-1]
 
+INPUTS, NODES = 2, 4
 # (target, source) of each edge of a cell, in the order of the slots: 0 and 1 are the outputs of the two cells before.
-EDGES = tuple((target, source) for target in range(2, 6) for source in range(target))
-NODES = 4
+EDGES = tuple((target, source) for target in range(INPUTS, INPUTS + NODES) for source in range(target))
 
 
 class FactorizedReduce(nn.Module):
@@ -49,6 +49,7 @@ class FactorizedReduce(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, affine: bool) -> None:
         super().__init__()
         half = out_channels // 2
+        self.relu = nn.ReLU()
         self.even = nn.Conv2d(in_channels, half, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(in_channels, out_channels - half, 1, stride=2, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
@@ -57,7 +58,7 @@ class FactorizedReduce(nn.Module):
         self, x: Float[Tensor, "batch in_channels height width"]
     ) -> Float[Tensor, "batch out_channels half_height half_width"]:
         """ReLU, both convolutions side by side, BatchNorm."""
-        x = functional.relu(x)
+        x = self.relu(x)
         # The padding is read for odd sides only, where the shifted map would otherwise be a pixel smaller.
         shifted = functional.pad(x[:, :, 1:, 1:], (0, 1, 0, 1))
         return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
@@ -161,7 +162,7 @@ def reduction_cells(cells: int) -> set[int]:
 
 def edge_stride(edge: int, reduction: bool) -> int:
     """Step of an edge: reduction cells halve the map on the edges that leave the cell's inputs."""
-    return 2 if reduction and EDGES[edge][1] < 2 else 1
+    return 2 if reduction and EDGES[edge][1] < INPUTS else 1
 
 
 class Macro(SeededForward):

@@ -43,7 +43,9 @@ class Stage(Spec):
 
     extra_cells: int = Field(default=0, ge=0, description="cells more than the space has, in all")
     operations: int | None = Field(
-        default=None, ge=1, description="operations that each slot has at most, the best of the stage before; none: all"
+        default=None,
+        ge=1,
+        description="operations that each slot has at most, the best of the stage before; none: all, as in the first",
     )
     skip_dropout: float = Field(default=0.0, ge=0, lt=1, description="initial dropout of identity skips; it fades")
 
@@ -68,12 +70,24 @@ class Progression(Spec):
         default=True, description="whether the result may choose `none` where the space lets it; false: removed last"
     )
 
+    @model_validator(mode="after")
+    def _the_first_stage_has_all_operations(self) -> "Progression":
+        if self.stages[0].operations is not None:
+            raise ValueError(
+                f"the first of stages has operations = {self.stages[0].operations}, and no stage before it says which "
+                "are the best; leave it out there"
+            )
+        return self
+
 
 class Regularisation(Spec):
     """Random losses in the steps of the search; both chances rise linearly from 0 in the first epoch."""
 
     drop_path: float = Field(
-        default=0.0, ge=0, lt=1, description="chance of an image to lose an edge, in the last epoch; others are scaled"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="chance of an image to lose an edge, in the last epoch; others are scaled. Spaces of edges only",
     )
     cutout: float = Field(
         default=0.0, ge=0, le=1, description="chance of a training image to lose a square, in the last epoch"
@@ -105,6 +119,12 @@ class Stopping(Spec):
         if self.window % 2 == 0:
             raise ValueError(f"window = {self.window} must be odd, so that the moving average belongs to an epoch")
         return self
+
+    def fewest_epochs(self, every: int) -> int:
+        """Epochs that a search needs for the rule to be able to end it, with an evaluation in every `every`-th."""
+        first = math.ceil(self.earliest / every)
+        # The last epoch is none to stop at.
+        return every * (first + self.window // 2 + self.lookback) + 2
 
     def stop_epoch(self, epochs: Sequence[int], eigenvalues: Sequence[float]) -> int | None:
         """The epoch to go back to, if the search should end now.
@@ -198,7 +218,8 @@ class DifferentiableSpec(Recipe):
         default=0.0,
         ge=0,
         description="weight of the expected cost in the loss of alpha, as a share of its limit (of the dearest "
-        "architecture without one); the cost is what search limits, by default multiply-accumulates",
+        "architecture without one); the cost is what search limits, by default multiply-accumulates. It is that of the "
+        "supernet's mixture, every slot counting once",
     )
     grid: tuple[GridPoint, ...] = Field(
         default=(GridPoint(),), min_length=1, description="independent runs; the one that validates best is kept"
@@ -210,6 +231,25 @@ class DifferentiableSpec(Recipe):
             raise ValueError("stopping.rule = hessian needs hessian_every, such as 2")
         if self.stopping.rule == "hessian" and len(self.progression.stages) > 1:
             raise ValueError("stopping.rule = hessian needs a single stage in progression.stages")
+        if self.stopping.rule == "hessian" and self.hessian_every is not None:
+            fewest = self.stopping.fewest_epochs(self.hessian_every)
+            if self.epochs < fewest:
+                raise ValueError(
+                    f"stopping.rule = hessian cannot end a search of epochs = {self.epochs}: with hessian_every = "
+                    f"{self.hessian_every} and its window, lookback and earliest it needs {fewest} or more"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _the_grid_leaves_something_of_what_is_set(self) -> "DifferentiableSpec":
+        for name in GridPoint.model_fields:
+            value = getattr(self, name)
+            replaced = all(getattr(point, name) is not None for point in self.grid)
+            if replaced and value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} = {value} would never be used, because every point of grid has its own {name}; leave it "
+                    "out, or set grid as well"
+                )
         return self
 
     @property

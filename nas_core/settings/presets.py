@@ -66,7 +66,7 @@ TABLE: dict[str, tuple[str, Settings]] = {
     "p-darts-adv": ("P-DARTS whose weights learn at the worst mixture near by.", P_DARTS | ADVERSARIAL),
     "darts-es": (
         "DARTS-ES (Zela et al. 2020): ends, and goes back, when the validation loss becomes too curved.",
-        {"stopping": {"rule": "hessian"}, "hessian_every": 2},
+        {"order": "second", "stopping": {"rule": "hessian"}, "hessian_every": 2},
     ),
     "r-darts-l2": (
         "R-DARTS L2 (Zela et al. 2020): five runs of rising weight decay, of which the best is kept.",

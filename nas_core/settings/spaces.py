@@ -77,11 +77,15 @@ class DartsSpaceSpec(ScalableSpec):
         default="none", description="restriction of Zela et al. 2020 (s1, s2, s3 or s4), or none for all of DARTS"
     )
     channels: int = Field(default=16, ge=2, le=512, description="channels of a node in the supernet's first cells")
-    cells: int = Field(default=8, ge=1, le=50, description="cells of the supernet")
+    cells: int = Field(
+        default=8, ge=3, le=50, description="cells of the supernet; of fewer than three all would be reduction cells"
+    )
     network_channels: int = Field(
         default=36, ge=2, le=512, description="channels of a node in the network's first cells"
     )
-    network_cells: int = Field(default=20, ge=1, le=50, description="cells of the stand-alone network")
+    network_cells: int = Field(
+        default=20, ge=3, le=50, description="cells of the stand-alone network; at least three, as of the supernet"
+    )
     stem: Stem = Field(default="cifar", description="cifar keeps the images' size; imagenet takes an eighth of it")
 
 

@@ -35,7 +35,10 @@ class EvolutionSpec(Spec):
     crossovers: int = Field(default=25, ge=0, description="architectures per generation that combine two parents")
     mutants: int = Field(default=25, ge=0, description="architectures per generation that mutate one parent")
     mutation_probability: float = Field(
-        default=0.1, gt=0, le=1, description="chance of each slot of a mutant to be redrawn"
+        default=0.1,
+        gt=0,
+        le=1,
+        description="chance of each decision of a mutant (a slot, or slots that go together) to be redrawn",
     )
 
     @model_validator(mode="after")
@@ -168,6 +171,9 @@ class SuccessiveHalvingSpec(Recipe):
     )
     eta: int = Field(
         default=3, ge=2, description="from rung to rung one of so many stays, and is trained for so many times longer"
+    )
+    recalibration_batches: int = Field(
+        default=20, ge=1, description="training batches that give each trained network its BatchNorm statistics"
     )
     prior: PriorSpec | None = Field(
         default=PriorSpec(),

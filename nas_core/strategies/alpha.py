@@ -51,7 +51,7 @@ class ArchitectureWeights:
         ]
         self.edge_logits: Tensor | None = None
         if edge_normalisation:
-            self._groups = edge_groups(space)
+            self._groups = edge_groups(space, "edge normalisation")
             initial = 1e-3 * torch.randn(len(space.slots), generator=generator)
             self.edge_logits = initial.to(device).requires_grad_()
 
@@ -145,8 +145,12 @@ def without(space: SearchSpace, excluded: Collection[tuple[int, str]]) -> Search
     return space.restrict(kept) if kept else space
 
 
-def edge_groups(space: SearchSpace) -> list[list[int]]:
+def edge_groups(space: SearchSpace, part: str) -> list[list[int]]:
     """Indices of the slots that enter the same node, one list per node.
+
+    Args:
+        space: Whose slots.
+        part: Of a strategy, which needs the edges; for the message.
 
     Raises:
         InputError: If a slot of the space is no edge.
@@ -155,8 +159,8 @@ def edge_groups(space: SearchSpace) -> list[list[int]]:
     for index, slot in enumerate(space.slots):
         if slot.group is None:
             raise InputError(
-                f"edge normalisation needs edges, but slot {slot.name} of search space '{space.name}' is none; choose "
-                f"a strategy without it"
+                f"{part} needs edges, but slot {slot.name} of search space '{space.name}' is none; choose a strategy "
+                f"without it"
             )
         groups.setdefault(slot.group, []).append(index)
     return list(groups.values())

@@ -77,12 +77,15 @@ class SearchOutcome:
         search: One record per generation or epoch with the strategy's own figures, for the search curve.
         candidates: Rated architectures: {"architecture", "macs", "score", "generation"}, and the budget's cost by name;
             higher score is better. Empty for strategies that rate none.
+        rated_loss: Mean loss on all validation images of the mixture that the result was taken from, by which grids
+            choose; None for strategies that train no mixture.
     """
 
     architecture: Architecture
     training: list[dict[str, Any]] = field(default_factory=list)
     search: list[dict[str, Any]] = field(default_factory=list)
     candidates: list[dict[str, Any]] = field(default_factory=list)
+    rated_loss: float | None = None
 
     def state(self) -> dict[str, Any]:
         """All of it as plain values, which `load` reads."""
@@ -91,12 +94,14 @@ class SearchOutcome:
             "training": self.training,
             "search": self.search,
             "candidates": self.candidates,
+            "rated_loss": self.rated_loss,
         }
 
     @classmethod
     def load(cls, space: SearchSpace, state: Mapping[str, Any]) -> "SearchOutcome":
         """What a `state` says, of a search in `space`."""
-        return cls(space.parse(state["architecture"]), state["training"], state["search"], state["candidates"])
+        architecture = space.parse(state["architecture"])
+        return cls(architecture, state["training"], state["search"], state["candidates"], state["rated_loss"])
 
     def front(self, cost: str = "macs") -> list[dict[str, Any]]:
         """The candidates that no other beats in score and a cost, by its name in them, from the cheapest on."""

@@ -83,7 +83,10 @@ class Budget:
         return f"{steps / self.steps:.{round(math.log10(self.steps))}f}"
 
     def expected(self, space: SearchSpace, mixture: Sequence[Tensor]) -> Tensor:
-        """Cost in units of an architecture drawn from a mixture, on average; gradients reach the mixture.
+        """Cost in units of what a mixture draws from each slot, on average; gradients reach the mixture.
+
+        Every slot counts once. Where architectures leave some out (DARTS cells keep 8 of 14 edges) or take several
+        operations of one, that is the cost of the supernet's mixture and no architecture's.
 
         Args:
             space: Gives the slots.

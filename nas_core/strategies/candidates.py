@@ -64,12 +64,20 @@ def pareto_front(candidates: Sequence[Candidate], cost: str = "macs") -> list[Ca
     return front
 
 
-def search_curve(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
-    """Per generation, what it rated and the best architecture up to it."""
-    curve = []
+def search_curve(candidates: Sequence[Candidate], *, anew: bool = False) -> list[dict[str, Any]]:
+    """Per generation, what it rated and the best architecture up to it.
+
+    Args:
+        candidates: In the order of rating, with the scores that they have in the end: of ranks, those among all.
+        anew: Whether generations cannot be compared, as rungs of longer and longer training; then the best one is that
+            of the generation alone.
+    """
+    curve: list[dict[str, Any]] = []
+    before: list[Candidate] = []
     for generation, group in itertools.groupby(candidates, key=lambda candidate: candidate["generation"]):
-        scores = [candidate["score"] for candidate in group]
-        leader = best([candidate for candidate in candidates if candidate["generation"] <= generation])
+        rated = list(group)
+        before = rated if anew else before + rated
+        scores, leader = [candidate["score"] for candidate in rated], best(before)
         curve.append(
             {
                 "generation": generation,

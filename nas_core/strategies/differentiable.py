@@ -44,7 +44,10 @@ class Differentiable(Strategy):
                 f"strategy.progression.none_allowed to true"
             )
         if partial.edge_normalisation:
-            edge_groups(space)
+            edge_groups(space, "edge normalisation")
+        if self.settings.regularisation.drop_path > 0:
+            # Where a choice is a whole block, an image that loses it loses all that came before.
+            edge_groups(space, "drop-path in the search")
         for stage in progression.stages:
             deep = space.deepened(stage.extra_cells) if stage.extra_cells else space
             if partial.divisor > 1:
@@ -64,7 +67,7 @@ class Differentiable(Strategy):
             "loop": None,
         }
         kept, training, curve = state["kept"], list(state["training"]), list(state["search"])
-        loop, architecture = state["loop"], ""
+        loop, architecture, rated_loss = state["loop"], "", None
         for number in range(state["stage"], len(settings.progression.stages)):
             stage = settings.progression.stages[number]
             space = task.space.restrict(kept)
@@ -90,8 +93,9 @@ class Differentiable(Strategy):
                 allowed = settings.progression.stages[number + 1].operations
                 kept = survivors(settings.progression, mixture.alpha, space, allowed, task.budget)
             stopped = mixture.stop_epoch()
-            architecture = curve[-1 if stopped is None else stopped]["architecture"]
-        return SearchOutcome(task.space.parse(architecture), training, curve)
+            returned = len(mixture.curve) - 1 if stopped is None else stopped
+            architecture, rated_loss = mixture.curve[returned]["architecture"], mixture.rated_losses.get(returned)
+        return SearchOutcome(task.space.parse(architecture), training, curve, rated_loss=rated_loss)
 
 
 @strategies.register(DifferentiableSpec)

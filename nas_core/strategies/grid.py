@@ -1,5 +1,6 @@
 """Several searches of which the best is kept: they do not know of each other, so that they may run side by side."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,10 @@ from nas_core.strategies.candidates import candidate
 
 
 class Grid(Strategy):
-    """Independent searches; the one whose last epoch has the lowest validation loss is kept.
+    """Independent searches; the one that returns the mixture with the lowest validation loss is kept.
 
     Args:
-        points: The searches; each has a "validation_loss" in the last record of its search curve.
+        points: The searches; each outcome has a `rated_loss`.
         settings: What sets each apart, as plain values for the records.
     """
 
@@ -54,10 +55,9 @@ class Grid(Strategy):
             budget: Which was kept.
             outcomes: One per point, in their order.
         """
-        losses: list[float] = [outcome.search[-1]["validation_loss"] for outcome in outcomes]
+        losses = [outcome.rated_loss for outcome in outcomes if outcome.rated_loss is not None]
         candidates = [
             candidate(space, budget, space.choices(outcome.architecture), {"score": -loss, "setting": dict(setting)}, 0)
             for outcome, loss, setting in zip(outcomes, losses, self.settings, strict=True)
         ]
-        best = outcomes[losses.index(min(losses))]
-        return SearchOutcome(best.architecture, best.training, best.search, candidates)
+        return dataclasses.replace(outcomes[losses.index(min(losses))], candidates=candidates)

@@ -6,6 +6,7 @@ loss; both losses are the teacher's. What else happens is a matter of the parts,
 Source: Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search", arXiv:1806.09055, algorithm 1.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -24,11 +25,15 @@ from nas_core.strategies.alpha import ArchitectureWeights
 from nas_core.strategies.base import SearchTask
 from nas_core.strategies.perturbation import perturbed
 from nas_core.strategies.progressive import SKIP, derive
+from nas_core.strategies.rating import Rating
 from nas_core.strategies.regularisation import Drops
 from nas_core.strategies.second_order import second_order_gradient
 from nas_core.training.augmentation import cutout
 from nas_core.training.batches import Batch
 from nas_core.training.loop import Averages, Step, Trainee
+
+# Training batches that give the mixture its BatchNorm statistics when it is rated; those of training saw drops.
+RECALIBRATION_BATCHES = 20
 
 
 class Mixture(Trainee):
@@ -44,6 +49,8 @@ class Mixture(Trainee):
     Attributes:
         alpha: The architecture weights.
         curve: One record per epoch, see `end_epoch`.
+        rated_losses: By epoch, where the search may return it: the mean loss on all validation images, with nothing
+            dropped or perturbed.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class Mixture(Trainee):
     ) -> None:
         super().__init__(supernet)
         self.curve: list[dict[str, Any]] = []
+        self.rated_losses: dict[int, float] = {}
         self.alpha = ArchitectureWeights(
             space,
             generator(task.seed, "search.alpha", stage),
@@ -114,7 +122,7 @@ class Mixture(Trainee):
         """Add to the search curve what the validation batches showed and what the architecture would now be.
 
         {"epoch", "stage" (where there are several), "loss", "validation_loss", "validation_agreement" (means over the
-        epoch's alpha steps, absent without any), "architecture", "macs" (and the budget's cost,
+        epoch's alpha steps with what they drop, absent without any), "architecture", "macs" (and the budget's cost,
         by name), "skip_connect" (how many slots chose it),
         "largest_eigenvalue" and "trace" (of the Hessian, where it is due), "gates" (weights of the mixture per slot
         of the whole space)}.
@@ -136,6 +144,8 @@ class Mixture(Trainee):
         if self._hessian_is_due():
             entry |= self._curvature()
         self.curve.append(entry)
+        if self._may_be_returned():
+            self.rated_losses[record["epoch"]] = self._rated_loss()
 
     def finished(self) -> bool:
         """Whether the stopping rule ends the search."""
@@ -151,14 +161,19 @@ class Mixture(Trainee):
         )
 
     def state(self) -> dict[str, Any]:
-        """Architecture weights, their optimiser, and the curve so far."""
-        return {"alpha": self.alpha.state(), "optimiser": self._optimiser.state_dict(), "curve": self.curve}
+        """Architecture weights, their optimiser, and the records so far."""
+        return {
+            "alpha": self.alpha.state(),
+            "optimiser": self._optimiser.state_dict(),
+            "curve": self.curve,
+            "rated_losses": self.rated_losses,
+        }
 
     def load(self, state: dict[str, Any], /) -> None:
         """Take up a `state`."""
         self.alpha.load(state["alpha"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self.curve = state["curve"]
+        self.curve, self.rated_losses = state["curve"], state["rated_losses"]
 
     def _alpha_step(self, step: Step) -> None:
         """One step of the architecture weights at the present weights, or through their next step."""
@@ -183,7 +198,7 @@ class Mixture(Trainee):
                 )
         else:
             # Only these gradients are computed: the weights' own step must not see the validation images.
-            gradients = torch.autograd.grad(validation_loss(), parameters)
+            gradients = torch.autograd.grad(validation_loss(), parameters, materialize_grads=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         if self._settings.alpha_gradient_clip is not None:
@@ -224,6 +239,24 @@ class Mixture(Trainee):
             logits = self.network(batch.images, self.alpha.gates())
             loss = self._task.objective(logits, batch.teacher_logits)
             return asdict(curvature(loss, self.alpha.logits, self._generator("curvature")))
+
+    def _may_be_returned(self) -> bool:
+        """Whether the search may end with this epoch's architecture."""
+        if self._settings.stopping.rule == "hessian":
+            return self._hessian_is_due()
+        last_stage = self._number + 1 == len(self._settings.progression.stages)
+        return last_stage and self._epoch == self._settings.epochs - 1
+
+    def _rated_loss(self) -> float:
+        """The mixture's loss on all validation images; leaves no trace in the network."""
+        with kept_statistics(self.network):
+            score = self._rating(self.network, self.alpha.gates())
+        self.network.train()
+        return -score
+
+    @functools.cached_property
+    def _rating(self) -> Rating:
+        return Rating(self._task, RECALIBRATION_BATCHES)
 
     def _gates_of_the_whole_space(self) -> list[list[float]]:
         """The mixture, with 0 for operations that an earlier stage dropped."""

@@ -62,7 +62,7 @@ def adversarial_mixture(
     moved = random_mixture(mixture, epsilon, generator)
     for _ in range(steps):
         points = [weights.detach().requires_grad_() for weights in moved]
-        gradients = torch.autograd.grad(loss(points), points)
+        gradients = torch.autograd.grad(loss(points), points, materialize_grads=True)
         moved = [
             project(clean + (point.detach() + 2 * epsilon / steps * slope.sign() - clean).clamp(-epsilon, epsilon))
             for clean, point, slope in zip(mixture, points, gradients, strict=True)

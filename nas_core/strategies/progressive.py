@@ -59,17 +59,18 @@ def survivors(
     operations: int | None,
     budget: Budget,
 ) -> dict[int, list[str]]:
-    """What each slot offers in the next stage: its best operations, and the one that would now be chosen.
+    """What each slot offers in the next stage: what would now be chosen, and the best of the other operations.
 
-    The latter makes sure that the next stage's space has an architecture within the budget.
+    The former makes sure that the next stage's space has an architecture within the budget; where a slot takes more
+    than `operations`, it keeps all that it takes.
     """
-    chosen = derive(progression, alpha, space, budget).operations
+    derived = derive(progression, alpha, space, budget).operations
     kept = {}
-    for index, (slot, scores) in enumerate(zip(space.slots, alpha.scores(), strict=True)):
-        ranked = sorted(
-            range(len(scores)), key=lambda option: (slot.operations[option] != chosen[index], -scores[option])
-        )
-        kept[index] = [slot.operations[option] for option in ranked[:operations]]
+    for index, (slot, chosen, scores) in enumerate(zip(space.slots, derived, alpha.scores(), strict=True)):
+        taken = chosen if isinstance(chosen, tuple) else (chosen,)
+        ranked = sorted(range(len(scores)), key=lambda option: (slot.operations[option] not in taken, -scores[option]))
+        number = None if operations is None else max(operations, len(taken))
+        kept[index] = [slot.operations[option] for option in ranked[:number]]
     return kept
 
 

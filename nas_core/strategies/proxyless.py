@@ -263,10 +263,12 @@ class Proxyless(Strategy):
     def check(self, space: SearchSpace, budget: Budget) -> None:
         """Refuse also costs of which mul-log would take the logarithm, but which are too small for it."""
         super().check(space, budget)
+        if self.settings.update != "two-path" or self.settings.cost_loss != "mul-log":
+            return
         # Of all choices: what is sampled while weights learn need not connect input and output.
         table = budget.table(space)
         cheapest = table.fixed + sum(map(min, table.operations))
-        if self.settings.cost_loss == "mul-log" and cheapest <= budget.steps:
+        if cheapest <= budget.steps:
             raise InputError(
                 f"cost_loss = mul-log takes the logarithm of the cost, and the cheapest choices of {space.name} take "
                 f"only {budget.written(cheapest)} {budget.unit}; choose cost_loss = add-linear"

@@ -1,6 +1,6 @@
 """The gradient of architecture weights through one step of the network's weights.
 
-Source: DARTS, arXiv:1806.09055, eqs. 7 and 8, and its reference code for momentum and weight decay.
+Source: DARTS, arXiv:1806.09055, eqs. 7 and 8, and its reference code for weight decay and (plain) momentum.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,44 +26,40 @@ def second_order_gradient(
         training_loss: What the step follows.
         validation_loss: What alpha is to lower.
         optimiser: The weights' optimiser; its learning rate xi (one for all weights), weight decay and momentum
-            buffers decide the step w' = w - xi (momentum x buffer + gradient + weight decay x w). Its weights end as
-            they were.
+            buffers decide the step w' = w - xi v, v = momentum x buffer + gradient + weight decay x w, which
+            Nesterov momentum replaces by gradient + weight decay x w + momentum x v. Its weights end as they were.
         alphas: The architecture weights.
 
     Returns:
         The loss, and one gradient per architecture weight:
-        d L_val(w', alpha) - xi [d L_train(w+, alpha) - d L_train(w-, alpha)] / 2R, with w+- = w +- R d L_val / d w'.
+        d L_val(w', alpha) - xi [d L_train(w+, alpha) - d L_train(w-, alpha)] / 2R, with w+- = w +- R d L_val / d w';
+        with Nesterov momentum xi (1 + momentum) in the place of xi, because the step takes so much of the gradient.
     """
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-    rate = optimiser.param_groups[0]["lr"]
+    group = optimiser.param_groups[0]
+    share = group["lr"] * (1 + group["momentum"] if group["nesterov"] else 1)
     before = [weight.detach().clone() for weight in weights]
     gradients = torch.autograd.grad(training_loss(), weights, allow_unused=True)
     _move(weights, before, _sgd_steps(optimiser, gradients), scale=-1.0)
     loss = validation_loss()
-    found = torch.autograd.grad(loss, [*alphas, *weights], allow_unused=True)
-    result, slopes = [_filled(*pair) for pair in zip(found, alphas, strict=False)], found[len(alphas) :]
-    norm = torch.stack([slope.norm() for slope in slopes if slope is not None]).norm()
+    found = torch.autograd.grad(loss, [*alphas, *weights], materialize_grads=True)
+    result, slopes = found[: len(alphas)], found[len(alphas) :]
+    norm = torch.stack([slope.norm() for slope in slopes]).norm()
     # Where the loss is flat in the weights, alpha has no effect through them.
     if norm > 0:
         radius = FINITE_DIFFERENCE / float(norm)
         for sign in (1, -1):
             _move(weights, before, slopes, scale=sign * radius)
-            sides = torch.autograd.grad(training_loss(), alphas, allow_unused=True)
+            sides = torch.autograd.grad(training_loss(), alphas, materialize_grads=True)
             result = [
-                gradient - sign * rate / (2 * radius) * _filled(side, gradient)
-                for gradient, side in zip(result, sides, strict=True)
+                gradient - sign * share / (2 * radius) * side for gradient, side in zip(result, sides, strict=True)
             ]
     _move(weights, before, [None] * len(weights), scale=0.0)
-    return loss.detach(), result
-
-
-def _filled(gradient: Tensor | None, like: Tensor) -> Tensor:
-    """Zeros for a gradient that does not exist."""
-    return torch.zeros_like(like) if gradient is None else gradient
+    return loss.detach(), list(result)
 
 
 def _sgd_steps(optimiser: torch.optim.SGD, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """What each weight would lose in a step: xi (momentum x buffer + gradient + weight decay x weight)."""
+    """What each weight would lose in a step, see `second_order_gradient`."""
     steps: list[Tensor | None] = []
     remaining = iter(gradients)
     for group in optimiser.param_groups:
@@ -73,12 +69,12 @@ def _sgd_steps(optimiser: torch.optim.SGD, gradients: Sequence[Tensor | None]) -
                 # The optimiser leaves a weight without a gradient alone.
                 steps.append(None)
                 continue
-            step = gradient + group["weight_decay"] * weight.detach()
+            step = velocity = gradient + group["weight_decay"] * weight.detach()
             # Per weight: one that had no gradient so far has no buffer.
             buffer = optimiser.state.get(weight, {}).get("momentum_buffer")
             if buffer is not None:
-                step = step + group["momentum"] * buffer
-            steps.append(group["lr"] * step)
+                velocity = velocity + group["momentum"] * buffer
+            steps.append(group["lr"] * (step + group["momentum"] * velocity if group["nesterov"] else velocity))
     return steps
 
 

@@ -5,7 +5,6 @@ supernet learns from the teacher's soft labels, and an architecture's score is t
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,14 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
-from nas_core.ops.batch_norm import recalibrate
 from nas_core.search_spaces.base import Choices, SearchSpace, Supernet
 from nas_core.seeding import generator
 from nas_core.settings.strategies import PathSampling, PriorSpec, ScoresSpec, SposSpec, strategies
 from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy
 from nas_core.strategies.budget import Budget
-from nas_core.strategies.candidates import best, negative_loss, search_curve
+from nas_core.strategies.candidates import best, search_curve
 from nas_core.strategies.evolution import Evolution
+from nas_core.strategies.rating import Rating
 from nas_core.strategies.sampling import Sampler, make_sampler
 from nas_core.strategies.training_free import TrainingFreeRating, compared, promising
 from nas_core.training.loop import Trainee, train
@@ -56,28 +55,6 @@ class SinglePath(Trainee):
             yield from self._sampler.step(draws)
 
 
-class Rating:
-    """Scores single paths of a trained supernet; the same images for every path.
-
-    Args:
-        supernet: Its weights are shared by all paths. Its running statistics become those of the last path rated.
-        task: The data and the loss.
-        recalibration_batches: Training batches for the BatchNorm statistics.
-    """
-
-    def __init__(self, supernet: Supernet, task: SearchTask, recalibration_batches: int) -> None:
-        epoch = task.train.epoch(generator(task.seed, "search.recalibration"))
-        self._recalibration = [batch.images for batch in itertools.islice(epoch, recalibration_batches)]
-        self._validation = task.rating_batches()
-        self._supernet, self._objective = supernet, task.objective
-
-    @torch.no_grad()
-    def __call__(self, path: Choices) -> float:
-        """The path's score under its own BatchNorm statistics; higher is better."""
-        recalibrate(self._supernet, lambda images: self._supernet(images, path), self._recalibration)
-        return negative_loss(lambda images: self._supernet(images, path), self._validation, self._objective)
-
-
 @strategies.register(SposSpec)
 class Spos(Strategy):
     """Single Path One-Shot.
@@ -89,7 +66,7 @@ class Spos(Strategy):
         parents: Best architectures so far that others descend from.
         crossovers: Children of two parents per generation.
         mutants: Mutated parents per generation.
-        mutation_probability: Chance of each slot of a mutant to be redrawn.
+        mutation_probability: Chance of each decision of a mutant to be redrawn.
         sampling: How the paths of a training step are drawn.
         mac_bins: Bins of cost, for that way of sampling.
         prior: Chooses the first generation; None: it is random.
@@ -128,7 +105,7 @@ class Spos(Strategy):
         self, supernet: Supernet, task: SearchTask, recalibration_batches: int
     ) -> Callable[[Choices], dict[str, Any]]:
         """Gives the figures of an architecture: {"score"}, or {"scores"} to be compared, with training-free ones."""
-        score = Rating(supernet, task, recalibration_batches)
+        score = functools.partial(Rating(task, recalibration_batches), supernet)
         if self.training_free is None:
             return lambda path: {"score": score(path)}
         others = TrainingFreeRating.of(self.training_free, task)

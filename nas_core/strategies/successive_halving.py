@@ -6,7 +6,6 @@ the baseline without weight sharing.
 """
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
@@ -15,10 +14,10 @@ from nas_core.search_spaces.base import Choices
 from nas_core.seeding import generator
 from nas_core.settings.strategies import PriorSpec, SuccessiveHalvingSpec, strategies
 from nas_core.strategies.base import SearchOutcome, SearchTask, Strategy
-from nas_core.strategies.candidates import Candidate, best, candidate, negative_loss, search_curve
+from nas_core.strategies.candidates import Candidate, best, candidate, search_curve
 from nas_core.strategies.evolution import Evolution
+from nas_core.strategies.rating import Rating
 from nas_core.strategies.training_free import promising
-from nas_core.training.batches import Batch
 from nas_core.training.loop import Trainee, train
 from nas_core.training.recipe import Recipe
 
@@ -31,13 +30,24 @@ class SuccessiveHalving(Strategy):
         architectures: How many the first rung has.
         rungs: How many rungs.
         eta: What divides their number and multiplies their epochs from rung to rung.
+        recalibration_batches: Training batches for the BatchNorm statistics that a trained network is rated under.
         prior: Chooses the first ones; None: random.
         recipe: The fields of `Recipe`, which say how each learns in the first rung.
     """
 
-    def __init__(self, *, architectures: int, rungs: int, eta: int, prior: PriorSpec | None, **recipe: Any) -> None:
+    def __init__(
+        self,
+        *,
+        architectures: int,
+        rungs: int,
+        eta: int,
+        recalibration_batches: int,
+        prior: PriorSpec | None,
+        **recipe: Any,
+    ) -> None:
         self.recipe = Recipe(**recipe)
         self.architectures, self.rungs, self.eta, self.prior = architectures, rungs, eta, prior
+        self.recalibration_batches = recalibration_batches
 
     def search(self, task: SearchTask, checkpoint: Checkpoint, progress: Progress = no_progress) -> SearchOutcome:
         """Draw, then train and rate rung by rung; state is saved after every epoch.
@@ -59,7 +69,7 @@ class SuccessiveHalving(Strategy):
         whole = sum(math.prod(pair) for pair in zip(sizes, epochs, strict=True)) * len(task.train)
         if checkpoint.state is None:
             save(None)
-        rated_on = task.rating_batches()
+        rating = Rating(task, self.recalibration_batches)
         for rung, (size, length) in enumerate(zip(sizes, epochs, strict=True)):
             before = [record for record in rated if record["generation"] == rung - 1]
             leaders = sorted(before, key=lambda record: -record["score"])
@@ -70,7 +80,7 @@ class SuccessiveHalving(Strategy):
                 path = task.space.choices(task.space.parse(entrants[number]))
                 score, records = self._rate(
                     task,
-                    rated_on,
+                    rating,
                     path,
                     self.recipe.model_copy(update={"epochs": length}),
                     (rung, number),
@@ -84,7 +94,7 @@ class SuccessiveHalving(Strategy):
         last = {record["architecture"]: record for record in rated}
         found = best([record for record in rated if record["generation"] == self.rungs - 1])
         return SearchOutcome(
-            task.space.parse(found["architecture"]), training, search_curve(rated), list(last.values())
+            task.space.parse(found["architecture"]), training, search_curve(rated, anew=True), list(last.values())
         )
 
     def _first(self, task: SearchTask) -> list[str]:
@@ -99,7 +109,7 @@ class SuccessiveHalving(Strategy):
     def _rate(
         self,
         task: SearchTask,
-        rated_on: Iterable[Batch],
+        rating: Rating,
         path: Choices,
         recipe: Recipe,
         position: tuple[int, int],
@@ -120,5 +130,4 @@ class SuccessiveHalving(Strategy):
             checkpoint=checkpoint,
             progress=progress,
         )
-        network.eval()
-        return negative_loss(network, rated_on, task.objective), records
+        return rating(network), records

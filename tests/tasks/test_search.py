@@ -41,7 +41,7 @@ def test_points_of_a_grid_are_made_one_by_one_and_the_best_is_kept(complete, tmp
     task = search_task(run)
     assert (task.train.augmentation, task.validation.augmentation) == (Augmentation(), Augmentation(color_jitter=0.5))
     found = read_json(run.layout.search)
-    losses = [manifests[f"grid-point-00{number}"].figures["validation_loss"] for number in range(2)]
+    losses = [manifests[f"grid-point-00{number}"].figures["rated_loss"] for number in range(2)]
     assert [-candidate["score"] for candidate in found["candidates"]] == losses
     kept = manifests[f"grid-point-00{losses.index(min(losses))}"]
     assert found["architecture"] == manifests["search"].figures["architecture"] == kept.figures["architecture"]

@@ -9,7 +9,9 @@ from torch import nn
 from nas_core.evaluation.zero_cost import WORST, Features, naswot, synflow, training_free_scores, zico
 from nas_core.ops.initialisation import initialise
 from nas_core.search_spaces import spaces
+from nas_core.search_spaces.darts_cells import FactorizedReduce
 from nas_core.search_spaces.nasbench201 import NasBench201
+from nas_core.search_spaces.proxyless import ProxylessSpace
 from nas_core.seeding import generator
 from nas_core.training.batches import Batch
 
@@ -39,6 +41,12 @@ def test_naswot_counts_the_units_that_agree():
     assert naswot(network, batch) == pytest.approx(math.log(8), rel=1e-6)
 
 
+def test_naswot_counts_the_relu_of_a_strided_skip():
+    """It has the same codes as a ReLU alone."""
+    batch = images((1.0, 1.0, -1.0), (1.0, -1.0, -1.0), (-1.0, -1.0, -1.0))
+    assert naswot(FactorizedReduce(3, 2, affine=False), batch) == pytest.approx(math.log(8), rel=1e-6)
+
+
 def test_naswot_of_images_that_no_relu_tells_apart_is_the_worst():
     assert naswot(nn.Sequential(nn.ReLU()), images((1.0, 2.0), (3.0, 4.0))) == WORST
 
@@ -53,6 +61,25 @@ def test_synflow_of_a_linear_chain_is_the_product_of_absolute_weights():
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert synflow(network, torch.zeros(1, 2, 1, 1)) == pytest.approx(math.log(18), rel=1e-12)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_synflow_passes_relu6_where_the_signal_is_large():
+    """Weights 3 and 4 on an image of ones: R = 12, above 6, and two layers give 24."""
+    network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU6(), nn.Conv2d(1, 1, 1, bias=False), nn.ReLU6())
+    nn.init.constant_(network[0].weight, 3.0)
+    nn.init.constant_(network[2].weight, 4.0)
+    assert synflow(network, torch.zeros(1, 1, 1, 1)) == pytest.approx(math.log(24), rel=1e-12)
+
+
+def test_synflow_scores_a_larger_mobile_network_higher():
+    space = ProxylessSpace((2,), (8,), (1, 2), input_shape=(3, 16, 16), num_classes=4)
+
+    def score(operation: str) -> float:
+        network = space.network(space.parse(f"{operation},{operation}"))
+        initialise(network, generator(0, "w"))
+        return synflow(network, torch.zeros(1, 3, 16, 16))
+
+    assert score("7x7_MBConv6") > score("3x3_MBConv3") + 1
 
 
 def test_zico_is_mean_over_deviation_of_the_gradients_of_two_halves():

@@ -41,7 +41,7 @@ def everywhere(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def small() -> DartsSpace:
-    return make(4, 2, input_shape=(3, 8, 8))
+    return make(4, 3, input_shape=(3, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ def test_size_of_the_network(notation, channels, cells, parameters, macs):
 )
 def test_number_of_architectures(subspace, per_cell):
     """Per cell 180 ways to choose inputs, and eight operations: 1.04e9 for DARTS, whose `none` is never chosen."""
-    space = make(4, 2, subspace)
+    space = make(4, 3, subspace)
     assert math.prod(len(decision.options) for decision in space.decisions[:4]) == per_cell
     assert space.size == per_cell**2
 
 
 def test_edges_of_s1():
     """Edge 5 (4<-0) of the normal cell pools or skips; edge 6 (4<-1) of the reduction cell pools or convolves."""
-    slots = make(4, 2, "s1").slots
+    slots = make(4, 3, "s1").slots
     assert all(len(slot.operations) == 2 for slot in slots)
     assert (slots[5].name, slots[5].operations) == ("normal 4<-0", ("max_pool_3x3", "skip_connect"))
     assert (slots[20].name, slots[20].operations) == ("reduce 4<-1", ("max_pool_3x3", "sep_conv_3x3"))
@@ -206,6 +206,13 @@ def test_the_auxiliary_classifier_is_no_part_of_the_network():
     assert count_macs(network, (3, 32, 32)) == space.macs(space.choices(architecture))
 
 
+@pytest.mark.parametrize("wrong", [{"cells": 2}, {"network_cells": 1}])
+def test_networks_of_reduction_cells_alone_are_refused(wrong):
+    """Reduction cells are at one and two thirds of the depth: of two cells both are."""
+    with pytest.raises(InputError, match="both must be at least 3, because of fewer all are reduction cells"):
+        make(4, 3, **wrong)
+
+
 @pytest.mark.parametrize(("smallest", "stem"), [(29, "cifar"), (193, "imagenet")])
 def test_images_too_small_for_the_auxiliary_classifier_are_refused(smallest, stem):
     make(4, 8, input_shape=(3, smallest, smallest), stem=stem).check_auxiliary()
@@ -225,13 +232,42 @@ def test_imagenet_stem_takes_an_eighth():
 
 def test_a_deeper_supernet_has_the_same_architectures(small):
     deeper = small.deepened(3)
-    assert len(deeper.supernet().cells) == 5
-    assert len(small.supernet().cells) == 2
+    assert len(deeper.supernet().cells) == 6
+    assert len(small.supernet().cells) == 3
     assert deeper.slots == small.slots
 
 
+@pytest.mark.parametrize("convolved", EDGES)
+def test_connected_cells_of_s4_depend_on_an_input(convolved):
+    """Said by the cell itself, with a convolution on one edge and noise on the others: that edge is from an input."""
+    space, x = make(2, 3, "s4", input_shape=(3, 8, 8)), torch.rand(1, 6, 8, 8, requires_grad=True)
+    target, source = convolved
+    pairs = []
+    for node in range(2, 6):
+        kept = (source, int(source == 0)) if node == target else (0, 1)
+        pairs += [("sep_conv_3x3" if (node, other) == convolved else "noise", other) for other in sorted(kept)]
+    whole = [("sep_conv_3x3", source) for _ in range(4) for source in range(2)]
+    first, second = (
+        space.parse(f"Genotype(normal={normal}, normal_concat=range(2, 6), reduce={reduce}, reduce_concat=range(2, 6))")
+        for normal, reduce in ((pairs, whole), (whole, pairs))
+    )
+    [slope] = torch.autograd.grad(space.network(first).cells[0](x, x).sum(), x, allow_unused=True)
+    depends = slope is not None
+    assert depends == (source < 2)
+    assert space.is_connected(space.choices(first)) == space.is_connected(space.choices(second)) == depends
+
+
+def test_what_is_found_in_s4_is_connected():
+    """However strong noise is, each cell keeps one convolution of an input."""
+    space = make(2, 3, "s4", input_shape=(3, 8, 8))
+    found = space.best([[0.0, -9.0]] * 28, None)
+    assert space.architecture(found).operations.count("sep_conv_3x3") == 2
+    assert space.is_connected(found)
+    assert all(space.is_connected(space.sample(generator(0, "s4", position))) for position in range(50))
+
+
 def test_noise_is_fresh_in_training_and_repeats_in_evaluation():
-    space = make(4, 2, "s4", input_shape=(3, 8, 8))
+    space = make(4, 3, "s4", input_shape=(3, 8, 8))
     supernet = space.supernet()
     x, gates = torch.rand(2, 3, 8, 8), [torch.tensor([1.0, 0.0])] * 28
     assert not torch.equal(supernet(x, gates), supernet(x, gates))

@@ -81,6 +81,8 @@ def test_a_logarithm_of_less_than_a_millisecond_is_refused():
     table = LatencyTable({name: value / 10 for name, value in made_up_latencies().entries.items()}, {})
     with pytest.raises(InputError, match=r"take only 0\.205000 ms; choose cost_loss = add-linear"):
         strategies.build(strategies.spec("proxyless")()).check(SPACE, latency_budget(table))
+    # Rewards take none.
+    strategies.build(strategies.spec("proxyless-rl")()).check(SPACE, latency_budget(table))
 
 
 @pytest.mark.parametrize(

@@ -73,13 +73,17 @@ def test_scores_are_log_alpha_plus_log_beta(space):
         torch.testing.assert_close(torch.tensor(row), gate.detach().log())
 
 
-def test_edges_are_needed_for_edge_normalisation(space):
+@pytest.mark.parametrize(
+    ("name", "part"), [("pc-darts", "edge normalisation"), ("r-darts-dp", "drop-path in the search")]
+)
+def test_edges_are_needed_for_edge_normalisation_and_drop_path(space, name, part):
     no_edges = copy.copy(space)
     no_edges.slots = tuple(copy.copy(slot) for slot in space.slots)
     for slot in no_edges.slots:
         object.__setattr__(slot, "group", None)
-    with pytest.raises(InputError, match="slot 1<-0 of search space 'nasbench201' is none"):
-        build("pc-darts").check(no_edges, macs_budget())
+    with pytest.raises(InputError, match=f"{part} needs edges, but slot 1<-0 of search space 'nasbench201' is none"):
+        build(name).check(no_edges, macs_budget())
+    build(name).check(space, macs_budget())
 
 
 def test_edge_weights_learn_with_alpha(make_task, space):
@@ -168,6 +172,20 @@ def test_the_adversary_leaves_no_trace_in_batch_norm(make_task, space):
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("values", [{}, {"order": "second"}, {"perturbation": {"kind": "adversarial"}}])
+def test_a_slot_that_takes_no_part_has_nothing_to_learn(make_task, space, monkeypatch, values):
+    task = make_task(space)
+    made = started(task, alpha_weight_decay=0, **values)
+    forward = made.network.forward
+    monkeypatch.setattr(made.network, "forward", lambda x, gates: forward(x, [0, *gates[1:]]))
+    before = [logits.detach().clone() for logits in made.alpha.logits]
+    step = step_of(made, task)
+    made.before_step(step)
+    made.forward(step.batch.images)
+    moved = [not torch.equal(old, new) for old, new in zip(before, made.alpha.logits, strict=True)]
+    assert moved == [False] + [True] * 5
+
+
 # Second order, cost, curvature
 
 
@@ -235,8 +253,38 @@ def test_of_a_grid_the_run_that_validates_best_is_kept(make_task, space):
     outcome = build(grid=grid, epochs=3).search(make_task(space), Checkpoint())
     scores = [candidate["score"] for candidate in outcome.candidates]
     assert len(set(scores)) == 3
-    assert outcome.search[-1]["validation_loss"] == -max(scores)
+    assert outcome.rated_loss == -max(scores)
     assert [candidate["setting"].keys() for candidate in outcome.candidates[:2]] == [{"weight_decay"}] * 2
+
+
+def test_runs_that_differ_in_drops_alone_are_compared_without_them(make_task, space):
+    """Steps too small to move anything: the mixtures are the same, and only alpha's own steps see the drops."""
+    still = {"learning_rate": 1e-12, "final_learning_rate": 0.0, "alpha_learning_rate": 1e-12}
+    grid = build(grid=[{}, {"regularisation": {"drop_path": 0.9}}], **still)
+    plain, dropped = (point.search(make_task(space), Checkpoint()) for point in grid.points)
+    assert plain.search[-1]["validation_loss"] != pytest.approx(dropped.search[-1]["validation_loss"], rel=1e-2)
+    assert plain.rated_loss == pytest.approx(dropped.rated_loss, rel=1e-5)
+
+
+def test_rating_the_mixture_changes_nothing_of_it(make_task, space):
+    made = started(make_task(space))
+    before = copy.deepcopy(made.network.state_dict())
+    first = made._rated_loss()
+    assert made.network.training
+    assert all(torch.equal(value, before[name]) for name, value in made.network.state_dict().items())
+    assert made._rated_loss() == first
+
+
+def test_of_a_grid_that_stops_the_returned_epochs_are_compared(make_task, space, monkeypatch):
+    """Both runs stop in epoch 2 and return to epoch 1, where the first one was better."""
+    eigenvalues, losses = iter(2 * [1.0, 1.0, 2.0]), iter([5.0, 1.0, 4.0, 5.0, 2.0, 3.0])
+    monkeypatch.setattr(Mixture, "_curvature", lambda _: {"largest_eigenvalue": next(eigenvalues), "trace": 0.0})
+    monkeypatch.setattr(Mixture, "_rated_loss", lambda _: next(losses))
+    stopping = {"rule": "hessian", "window": 1, "lookback": 1, "earliest": 0}
+    grid = [{"weight_decay": 1e-4}, {"weight_decay": 1e-2}]
+    outcome = build(epochs=5, hessian_every=1, stopping=stopping, grid=grid).search(make_task(space), Checkpoint())
+    assert [candidate["score"] for candidate in outcome.candidates] == [-1.0, -2.0]
+    assert outcome.rated_loss == 1.0
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 5])

@@ -42,6 +42,14 @@ def test_pc_darts_has_the_published_settings():
     assert spec.alpha_start_epoch == 15
 
 
+def test_darts_es_has_the_published_settings():
+    """Second order; a look every second epoch, means of five, four apart, growth by 1.3, not before epoch 10."""
+    spec = read("darts-es")
+    assert (spec.order, spec.hessian_every) == ("second", 2)
+    stopping = spec.stopping
+    assert (stopping.window, stopping.lookback, stopping.ratio, stopping.earliest) == (5, 4, 1.3, 10)
+
+
 def test_r_darts_grids_have_the_published_settings():
     """Decay 3e-4 times 1, 3, 9, 27 and 81; drop-path 0, .2, .4 and .6, cutout only beside it."""
     factors = [point.weight_decay / 3e-4 for point in read("r-darts-l2").grid]
@@ -54,6 +62,19 @@ def test_a_grid_point_takes_the_place_of_the_strategys_own_settings():
     spec = read("r-darts-l2")
     assert [spec.at(point).weight_decay for point in spec.grid] == [point.weight_decay for point in spec.grid]
     assert spec.at(spec.grid[0]).regularisation == spec.regularisation
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "field"),
+    [
+        ("r-darts-l2", {"weight_decay": 1e-3}, "weight_decay"),
+        ("r-darts-dp", {"regularisation": {"cutout": 0.5}}, "regularisation"),
+    ],
+)
+def test_what_every_point_of_a_grid_replaces_is_refused(name, values, field):
+    with pytest.raises(ValidationError, match=f"because every point of grid has its own {field}"):
+        read(name, **values)
+    assert read(name, **values, grid=[{}, {"weight_decay": 1e-4, "regularisation": {"drop_path": 0.1}}])
 
 
 def test_a_part_of_a_section_is_overridden_and_the_rest_of_the_preset_stays():
@@ -85,6 +106,7 @@ def test_a_config_chooses_a_preset_by_name():
         {"alpha_start": 1.0},
         {"perturbation": {"kind": "nope"}},
         {"perturbation": {"radius": 1}},
+        {"progression": {"stages": [{"operations": 3}, {"operations": 2}]}},
         {"stopping": {"rule": "hessian"}},
         {"stopping": {"rule": "hessian"}, "hessian_every": 2, "progression": {"stages": [{}, {}]}},
         {"grid": []},

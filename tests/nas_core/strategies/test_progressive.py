@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nas_core.checkpoint import Checkpoint
+from nas_core.search_spaces.nasbench1shot1 import NasBench1Shot1
 from nas_core.search_spaces.nasbench201 import OPERATIONS, NasBench201
 from nas_core.settings.differentiable import Progression, Stage
 from nas_core.strategies import macs_budget, strategies
@@ -49,6 +50,28 @@ def test_the_operation_of_an_architecture_within_the_budget_survives(space):
     cheapest, _ = space.macs_range()
     kept = survivors(Progression(), weights(space, rows), space, 2, macs_budget(cheapest))
     assert space.restrict(kept).macs_range()[0] <= cheapest
+
+
+@pytest.mark.parametrize("operations", [1, 2, 3])
+def test_a_slot_that_takes_several_nodes_keeps_those_that_are_chosen(operations):
+    """Blocks 3 and 4 and the output choose two nodes each; here the cheapest ones, not those that rank first."""
+    space = NasBench1Shot1("s1", 2, 2, 1, input_shape=(3, 8, 8), num_classes=4)
+    rows = [[float(len(slot.operations) - option) for option in range(len(slot.operations))] for slot in space.slots]
+    budget, alpha = macs_budget(space.macs_range()[0]), weights(space, rows)
+    chosen = derive(Progression(), alpha, space, budget)
+    narrow = space.restrict(survivors(Progression(), alpha, space, operations, budget))
+    assert narrow.choices(chosen)
+    for slot, taken in zip(narrow.slots, chosen.operations, strict=True):
+        assert len(slot.operations) == max(operations, len(taken) if isinstance(taken, tuple) else 1)
+
+
+def test_stages_narrow_a_space_whose_slots_take_several_nodes(make_task):
+    space = NasBench1Shot1("s1", 2, 2, 1, input_shape=(3, 8, 8), num_classes=4)
+    spec = strategies.spec("differentiable").model_validate(
+        {"epochs": 1, "progression": {"stages": [{}, {"operations": 1}]}}
+    )
+    outcome = strategies.build(spec).search(make_task(space), Checkpoint())
+    assert outcome.search[0]["architecture"] == outcome.search[1]["architecture"] == str(outcome.architecture)
 
 
 def test_in_the_end_none_is_removed(space):

@@ -11,18 +11,22 @@ def sgd(weights, **values) -> torch.optim.SGD:
     return torch.optim.SGD(weights, **{"lr": 0.1, **values})
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5])
-def test_quadratic_bilevel_problem_has_its_closed_form(rate):
+def test_quadratic_bilevel_problem_has_its_closed_form(rate, nesterov):
     """L_train = (w - 2a)^2 / 2 and L_val = (w - 1)^2 / 2 + a^2.
 
-    w' = w - rate (w - 2a), so that d L_val(w', a) / da = (w' - 1) 2 rate + 2a. At rate 0 it is 2a, the first order.
+    w' = w - share (w - 2a), so that d L_val(w', a) / da = (w' - 1) 2 share + 2a. At rate 0 it is 2a, the first order.
+    The share is the rate, and in the first step of Nesterov momentum 0.9 the rate times 1.9.
     """
     w, a = torch.tensor(3.0, requires_grad=True), torch.tensor(0.5, requires_grad=True)
+    optimiser = sgd([w], lr=rate, momentum=0.9, nesterov=nesterov)
     loss, [gradient] = second_order_gradient(
-        lambda: (w - 2 * a).square() / 2, lambda: (w - 1).square() / 2 + a.square(), sgd([w], lr=rate), [a]
+        lambda: (w - 2 * a).square() / 2, lambda: (w - 1).square() / 2 + a.square(), optimiser, [a]
     )
-    after = 3 - rate * (3 - 1)
-    assert float(gradient) == pytest.approx((after - 1) * 2 * rate + 1, abs=1e-4)
+    share = 1.9 * rate if nesterov else rate
+    after = 3 - share * (3 - 1)
+    assert float(gradient) == pytest.approx((after - 1) * 2 * share + 1, abs=1e-4)
     assert float(loss) == pytest.approx((after - 1) ** 2 / 2 + 0.25)
     assert float(w.detach()) == 3
 
@@ -40,6 +44,26 @@ def test_momentum_and_weight_decay_belong_to_the_step():
 
     second_order_gradient(lambda: w.square() / 2, validation, optimiser, [a])
     assert seen == [pytest.approx(1.25)]
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_weights_move_as_the_optimiser_would_move_them(nesterov):
+    """In the first step, without a buffer, and in two after it."""
+    w = torch.tensor([2.0, -1.0], requires_grad=True)
+    a = torch.tensor(0.3, requires_grad=True)
+    optimiser = sgd([w], momentum=0.9, weight_decay=0.5, nesterov=nesterov)
+    for _ in range(3):
+        seen = []
+
+        def validation(seen=seen):
+            seen.append(w.detach().clone())
+            return w.sum() + a
+
+        second_order_gradient(lambda: (a * w).square().sum(), validation, optimiser, [a])
+        optimiser.zero_grad()
+        (a.detach() * w).square().sum().backward()
+        optimiser.step()
+        torch.testing.assert_close(seen[0], w.detach())
 
 
 def test_a_weight_that_does_not_take_part_stays_and_needs_no_buffer():

@@ -18,8 +18,9 @@ from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
 from nas_core.settings.strategies import PriorSpec, ScoresSpec, SposSpec
 from nas_core.strategies import strategies
+from nas_core.strategies.rating import Rating
 from nas_core.strategies.sampling import Uniform
-from nas_core.strategies.spos import Rating, SinglePath
+from nas_core.strategies.spos import SinglePath
 from nas_core.strategies.training_free import promising
 from nas_core.training.augmentation import Augmentation
 from nas_core.training.loop import train
@@ -182,11 +183,11 @@ def test_every_step_trains_one_path_and_paths_vary(make_task, space):
 
 def test_a_rating_depends_on_nothing_but_path_and_weights(make_task, space):
     task = make_task(space)
-    rate = Rating(task.supernet(), task, 2)
+    supernet, rate = task.supernet(), Rating(task, 2)
     path, other = (3, 1, 2, 1, 4, 3), (1,) * 6
-    first = rate(path)
-    assert rate(other) != first
-    assert rate(path) == first
+    first = rate(supernet, path)
+    assert rate(supernet, other) != first
+    assert rate(supernet, path) == first
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(mixup=0.5, color_jitter=1.0)])
@@ -195,7 +196,7 @@ def test_a_rating_is_the_negative_loss_under_the_paths_own_statistics(make_task,
     task = make_task(Chain(), images=40)  # 20 validation images: two batches of 8 and one of 4.
     task.validation.augmentation = augmentation
     supernet = task.supernet()
-    score = Rating(supernet, task, 2)((1, 1, 1))
+    score = Rating(task, 2)(supernet, (1, 1, 1))
     convolution, _, relu = supernet.features
     epoch = task.train.epoch(generator(task.seed, "search.recalibration"))
     maps = [convolution(next(epoch).images).detach() for _ in range(2)]

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from nas_core.settings.differentiable import Stopping
+from nas_core.strategies import strategies
 
 RULE = Stopping(rule="hessian")
 
@@ -57,6 +58,28 @@ def test_the_mean_of_all_serves_until_the_window_is_full():
 
 def test_curvature_below_zero_has_not_grown():
     assert first_stop([-0.1] * 10 + [0.5] * 4) is None
+
+
+@pytest.mark.parametrize("rule", [RULE, Stopping(rule="hessian", window=1, lookback=1, earliest=0)])
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_the_fewest_epochs_are_those_in_which_a_fast_growth_is_seen(rule, every):
+    """Against the rule itself: of a search of so many epochs, all but the last one may be looked at."""
+
+    def stops(epochs: int) -> bool:
+        looks = range(0, epochs - 1, every)
+        return any(rule.stop_epoch(looks[:n], [2.0**i for i in range(n)]) is not None for n in range(1, len(looks) + 1))
+
+    fewest = rule.fewest_epochs(every)
+    assert stops(fewest)
+    assert not stops(fewest - 1)
+
+
+def test_a_search_that_the_rule_can_never_end_is_refused():
+    """The published constants: from an epoch 22 on, and there must be one after it."""
+    spec = strategies.spec("darts-es")
+    assert spec.model_validate({"epochs": 24}).epochs == 24
+    with pytest.raises(ValidationError, match=r"cannot end a search of epochs = 23.*needs 24 or more"):
+        spec.model_validate({"epochs": 23})
 
 
 def test_an_even_window_is_refused():

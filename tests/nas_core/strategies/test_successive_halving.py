@@ -4,8 +4,11 @@ import pytest
 from pydantic import ValidationError
 
 from nas_core.checkpoint import Checkpoint
+from nas_core.ops.initialisation import initialise
 from nas_core.search_spaces.nasbench201 import NasBench201
+from nas_core.seeding import generator
 from nas_core.strategies import strategies
+from nas_core.strategies.rating import Rating
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,16 @@ def test_training_raises_the_score(make_task):
     assert long.candidates[0]["score"] > short.candidates[0]["score"]
 
 
+def test_a_network_is_rated_under_statistics_of_its_own(make_task, space):
+    """Four steps too small to move a weight: running averages would still hold most of their initial values."""
+    task = make_task(space)
+    outcome = search(architectures=1, epochs=1, learning_rate=1e-12).search(task, Checkpoint())
+    untrained = space.network(outcome.architecture)
+    initialise(untrained, generator(task.seed, "search.alone.weights", 0, 0))
+    [rated] = outcome.candidates
+    assert rated["score"] == pytest.approx(Rating(task, 20)(untrained), rel=1e-4)
+
+
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
 def test_an_interrupted_search_ends_with_the_same_bytes(check_resume, make_task, space, stop_after):
     """Save one is the draw, two and three are epochs of the first architecture, four its rating."""
@@ -53,6 +66,7 @@ def test_the_better_half_is_trained_twice_as_long(make_task, space):
     outcome = search("successive-halving", **HALVING).search(make_task(space), Checkpoint())
     assert len(outcome.training) == 4 * 1 + 2 * 2
     assert [record["rated"] for record in outcome.search] == [4, 2]
+    assert outcome.search[-1]["architecture"] == str(outcome.architecture)
     finalists = [candidate for candidate in outcome.candidates if candidate["generation"] == 1]
     assert len(finalists) == 2
     assert len(outcome.candidates) == 4

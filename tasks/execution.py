@@ -19,12 +19,12 @@ from prefect import Task
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from nas_core.errors import InputError
 from nas_core.execution import Dask, Execution, Local, Processes, Ray
 from tasks.logs import log_to
-from tasks.stopping import obey_parent, saving_on_termination
+from tasks.stopping import STOP, obey_parent, saving_on_termination
 
 
 def check_execution(execution: Execution) -> None:
@@ -78,18 +78,26 @@ _BESIDE: ContextVar[_Beside | None] = ContextVar("_BESIDE", default=None)
 def conducting(execution: Execution, log: Path) -> Iterator[None]:
     """Within, `submit` places tasks in the flow's process or, unless `execution` is local, in one beside it.
 
+    However this is left, what has not begun is dropped, and what has begun is waited for: afterwards nothing works in
+    the run directory any more.
+
     Args:
         execution: Where independent pieces of work run.
         log: File for the log of that process.
     """
+    STOP.clear()  # An earlier run in this process may have been stopped.
     beside = None if isinstance(execution, Local) else _Beside(execution, log)
     token = _BESIDE.set(beside)
     try:
-        yield
+        with saving_on_termination():
+            yield
     finally:
         _BESIDE.reset(token)
         if beside is not None:
             beside.rest()
+        flow = FlowRunContext.get()
+        if flow is not None and isinstance(flow.task_runner, ThreadPoolTaskRunner):
+            flow.task_runner.cancel_all()
 
 
 def submit(
@@ -115,6 +123,14 @@ def submit(
     # Waited for here, so that the failure of a task ends the flow in its own words.
     known = {name: _resolved(value) for name, value in parameters.items()}
     return task.submit(**known) if done(**known) else beside.runner().submit(task, known)
+
+
+def outcome_of(future: PrefectFuture) -> Any:
+    """What a task returned, or the exception that it failed with."""
+    try:
+        return future.result()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the others from being waited for
+        return error
 
 
 def _resolved(value: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from nas_core.baselines import check_baselines
 from nas_core.config import RunConfig
 from nas_core.device import resolve_device
+from nas_core.errors import InputError
 from nas_core.evaluation.dataset_quality import check_verifier
 from nas_core.memory import check_memory
 from nas_core.registry import Spec
@@ -91,6 +92,26 @@ def load_teacher(spec: Spec, device: str) -> Teacher:
         InputError: If it cannot be loaded, or the device is not there.
     """
     return _load(spec.model_dump_json(), device)
+
+
+def same_teacher(spec: Spec, device: str, fingerprint: str) -> Teacher:
+    """The teacher that a run began with, on a device; loaded and compared once per process.
+
+    Raises:
+        InputError: If it cannot be loaded, or is another one by now.
+    """
+    return _load_same(spec.model_dump_json(), device, fingerprint)
+
+
+@functools.lru_cache(maxsize=4)
+def _load_same(spec_json: str, device: str, fingerprint: str) -> Teacher:
+    teacher = _load(spec_json, device)
+    if (found := teacher.fingerprint()) != fingerprint:
+        raise InputError(
+            f"the teacher's weights are not those that the run began with (fingerprint {fingerprint[:12]}, here "
+            f"{found[:12]}): restore them, or choose another --run-dir"
+        )
+    return teacher
 
 
 @functools.lru_cache(maxsize=4)

@@ -71,10 +71,14 @@ class Run(BaseModel):
         return "-".join(filter(None, ["dfnas", self.config.name, part]))
 
     def teacher(self) -> "Teacher":
-        """The teacher on the run's device."""
+        """The teacher on the run's device.
+
+        Raises:
+            InputError: If it is another one by now, or on this machine.
+        """
         from tasks import building
 
-        return building.load_teacher(self.config.teacher, self.config.device)
+        return building.same_teacher(self.config.teacher, self.config.device, self.fingerprint)
 
     def verifier(self) -> "Teacher | None":
         """The other classifier that judges the images, on the run's device."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from prefect.serializers import JSONSerializer
+from safetensors.torch import load_file, save_file
 
 from nas_core.config import RunConfig
 from nas_core.errors import InputError
@@ -417,6 +418,18 @@ def test_a_link_to_outside_is_refused_before_anything_runs(damageable: Run, tmp_
 def test_a_run_directory_may_be_a_link_itself(finished: Run, tmp_path: Path):
     (tmp_path / "link").symlink_to(finished.directory)
     assert open_run(finished.config, str(tmp_path / "link")).fingerprint == finished.fingerprint
+
+
+def test_weights_that_were_overwritten_are_noticed_by_whoever_loads_them(damageable: Run, tmp_path: Path):
+    """A worker that starts later, on another machine, or a report of a finished run."""
+    weights = shutil.copy(damageable.config.teacher.weights, tmp_path / "teacher.safetensors")
+    teacher = damageable.config.teacher.model_copy(update={"weights": weights})
+    run = damageable.model_copy(update={"config": damageable.config.model_copy(update={"teacher": teacher})})
+    state = load_file(weights)
+    save_file(state | {"linear.bias": state["linear.bias"] + 1}, weights)
+    for reads in (run.teacher, lambda: rewrite_report(run)):
+        with pytest.raises(InputError, match="weights are not those that the run began with"):
+            reads()
 
 
 def cached_result(run: Run, **changes: object) -> Path:

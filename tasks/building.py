@@ -58,7 +58,7 @@ def preflight(config: RunConfig) -> str:
         InputError: With one sentence about the first thing that is wrong.
     """
     resolve_device(config.device)
-    check_execution(config.execution)
+    check_execution(config.execution, config.device)
     teacher = _load(config.teacher.model_dump_json(), config.device)
     verifier = load_verifier(config)
     if verifier is not None:

@@ -27,15 +27,24 @@ from tasks.logs import log_to
 from tasks.stopping import STOP, obey_parent, saving_on_termination
 
 
-def check_execution(execution: Execution) -> None:
-    """Refuse an engine that is not installed, and devices that are not there.
+def check_execution(execution: Execution, device: str) -> None:
+    """Refuse an engine that is not installed, and devices that are not there or not the run's.
+
+    Args:
+        execution: Where independent pieces of work run.
+        device: The config's.
 
     Raises:
-        InputError: Naming what is missing.
+        InputError: Naming what is missing or contradicts itself.
     """
     if isinstance(execution, (Dask, Ray)) and importlib.util.find_spec(f"prefect_{execution.name}") is None:
         raise InputError(f"execution: {execution.name} is not installed: pip install 'dfnas[{execution.name}]'")
     if isinstance(execution, Processes) and execution.devices:
+        if device not in ("auto", "cuda"):
+            raise InputError(
+                f"execution.devices gives each process a CUDA device, and device = {device} another one: leave either "
+                "out"
+            )
         import torch
 
         there = torch.cuda.device_count()
@@ -179,11 +188,17 @@ def _processes(execution: Processes, log: Path, stack: ExitStack) -> TaskRunner[
     log.parent.mkdir(parents=True, exist_ok=True)
     devices = multiprocessing.get_context("spawn").SimpleQueue()
     for worker in range(execution.workers if execution.devices else 0):
-        devices.put(execution.devices[worker % len(execution.devices)])
+        devices.put(visible_device(execution.devices[worker % len(execution.devices)]))
     preparation = (log, devices if execution.devices else None)
     return stack.enter_context(
         ProcessPoolTaskRunner(execution.workers, initializer=prepare_worker, initargs=preparation)
     )
+
+
+def visible_device(number: int) -> str:
+    """What CUDA_VISIBLE_DEVICES calls a device, by its number among those that this process sees."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return seen.split(",")[number].strip() if seen else str(number)
 
 
 def _runner(execution: Execution, log: Path, stack: ExitStack) -> TaskRunner[Any]:
@@ -212,17 +227,17 @@ def _runner(execution: Execution, log: Path, stack: ExitStack) -> TaskRunner[Any
     return context.task_runner
 
 
-def prepare_worker(log: Path, devices: "SimpleQueue[int] | None") -> None:
+def prepare_worker(log: Path, devices: "SimpleQueue[str] | None") -> None:
     """Make a new process a worker: with a log, a device, and an end when its flow ends.
 
     Args:
         log: File that Prefect's log goes to.
-        devices: Numbers of CUDA devices, of which it takes one; None: it sees all.
+        devices: CUDA devices, as CUDA_VISIBLE_DEVICES calls them, of which it takes one; None: it sees all.
     """
     log_to(log, verbose=False)
     obey_parent()
     if devices is not None:
         import torch
 
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(devices.get())
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
         torch.cuda.init()  # From here on that choice is fixed for this process, whatever the environment says.

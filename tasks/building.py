@@ -22,7 +22,9 @@ from nas_core.strategies import Budget, make_budget, strategies
 from nas_core.synthesis.build import check_synthesis
 from nas_core.teachers import Teacher, teachers
 from nas_core.training.retraining import check_retraining
+from storage.files import digest_of_json
 from tasks.execution import check_execution
+from tasks.run import Checked
 
 
 def build_space(spec: ScalableSpec, teacher: Teacher) -> SearchSpace:
@@ -48,11 +50,8 @@ def accuracy_table(config: RunConfig) -> AccuracyTable | None:
     return None if named is None else AccuracyTable.read(named.path, named.column)
 
 
-def preflight(config: RunConfig) -> str:
+def preflight(config: RunConfig) -> Checked:
     """Find what would make the run fail, in seconds and without writing anything.
-
-    Returns:
-        The teacher's fingerprint.
 
     Raises:
         InputError: With one sentence about the first thing that is wrong.
@@ -61,8 +60,10 @@ def preflight(config: RunConfig) -> str:
     check_execution(config.execution, config.device)
     teacher = _load(config.teacher.model_dump_json(), config.device)
     verifier = load_verifier(config)
+    sources = {}
     if verifier is not None:
         check_verifier(verifier, teacher)
+        sources["evaluation.verifier"] = verifier.fingerprint()
     check_synthesis(teacher, config.synthesis)
     check_memory(teacher, config.synthesis, config.execution.shards_at_once())
     spec, retrain = config.search.space, config.retrain
@@ -73,10 +74,11 @@ def preflight(config: RunConfig) -> str:
     table = accuracy_table(config)
     if table is not None:
         table.check_covers(space)
-    for section in (config.evaluation, config.finetune):
+        sources["evaluation.table"] = digest_of_json(table.accuracies)
+    for name, section in (("evaluation", config.evaluation), ("finetune", config.finetune)):
         if section is not None and section.data is not None:
-            data_sources.build(section.data, teacher=teacher)
-    return teacher.fingerprint()
+            sources[f"{name}.data"] = data_sources.build(section.data, teacher=teacher).fingerprint()
+    return Checked(teacher=teacher.fingerprint(), sources=sources)
 
 
 def load_verifier(config: RunConfig) -> Teacher | None:

@@ -30,6 +30,21 @@ if TYPE_CHECKING:
     from nas_core.teachers import Teacher
 
 
+class Checked(BaseModel):
+    """What `preflight` read of all that a config names, told by its content.
+
+    Attributes:
+        teacher: The teacher's fingerprint.
+        sources: Digests of verifier, real images and table of accuracies, as far as there are any, by their key in the
+            config.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    teacher: str
+    sources: dict[str, str]
+
+
 class Run(BaseModel):
     """What every task is given.
 
@@ -39,6 +54,7 @@ class Run(BaseModel):
         directory: The run directory.
         config: The config as resolved.
         fingerprint: The teacher's.
+        sources: See `Checked`; empty for those who only look at a run.
         reuse: Directory of another run, of which pieces that this one would make alike are taken over; None: all are
             made here.
     """
@@ -48,6 +64,7 @@ class Run(BaseModel):
     directory: str
     config: RunConfig
     fingerprint: str
+    sources: dict[str, str] = {}
     reuse: str | None = None
 
     @property
@@ -116,11 +133,8 @@ def run_layout(config: RunConfig, directory: str | None = None) -> RunLayout:
 
 
 @task(name="check", task_run_name="check config", cache_policy=NO_CACHE, tags=["dfnas"])
-def check_config(config: RunConfig) -> str:
+def check_config(config: RunConfig) -> Checked:
     """Load the teacher, and check that everything in the config fits it.
-
-    Returns:
-        The teacher's fingerprint.
 
     Raises:
         InputError: With one sentence about the first thing that is wrong.
@@ -131,14 +145,14 @@ def check_config(config: RunConfig) -> str:
 
 
 def open_run(
-    config: RunConfig, directory: str | None = None, fingerprint: str | None = None, reuse: str | None = None
+    config: RunConfig, directory: str | None = None, checked: Checked | None = None, reuse: str | None = None
 ) -> Run:
     """Check the config and open its run directory, new or to be resumed.
 
     Args:
         config: What to run.
         directory: Where: a folder, or the URL of a prefix in an object store; by default `runs/<name>`.
-        fingerprint: The teacher's, if the config has passed `preflight` already; None: it does so here.
+        checked: What `preflight` said, if the config has passed it already; None: it does so here.
         reuse: Directory of another run to take pieces over from, or its URL.
 
     Raises:
@@ -148,10 +162,12 @@ def open_run(
     layout = run_layout(config, directory)
     known = refuse_other_run(layout, config)
     other = None if reuse is None else load_run(reuse)
+    found = checked or check_config.fn(config)
     run = Run(
         directory=str(layout.root),
         config=config,
-        fingerprint=fingerprint or check_config.fn(config),
+        fingerprint=found.teacher,
+        sources=found.sources,
         reuse=other and other.directory,
     )
     if other is not None:

@@ -5,6 +5,7 @@ anything expensive starts: building reads names, shapes and labels, but no pixel
 """
 
 import functools
+import hashlib
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class LabelledImages:
         load: The bytes of the image at an index, gray or RGB, in any size.
         teacher: Gives input shape, mean and std; its device is where batches are made.
         resize: Length of the shorter side before the central crop, in pixels; None: just large enough to crop.
+        files: What tells the files from others of the same labels without reading a pixel, such as names and sizes.
 
     Raises:
         InputError: Without images, with a label that is none of the teacher's, or with `resize` below its input.
@@ -44,6 +46,7 @@ class LabelledImages:
     load: Callable[[int], Pixels]
     teacher: Teacher
     resize: int | None = None
+    files: str = ""
 
     def __post_init__(self) -> None:
         """Check what can be checked without reading a pixel."""
@@ -65,6 +68,10 @@ class LabelledImages:
     def __len__(self) -> int:
         """Number of images."""
         return len(self.labels)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the labels and `files`."""
+        return hashlib.sha256(self.labels.numpy().tobytes() + self.files.encode()).hexdigest()
 
     def batches(
         self, batch_size: int
@@ -127,7 +134,12 @@ def folder_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledI
         files += found
         labels += [label] * len(found)
     return LabelledImages(
-        f"folder {path.name}", torch.tensor(labels), lambda i: _decode(files[i], channels), teacher, resize
+        f"folder {path.name}",
+        torch.tensor(labels),
+        lambda i: _decode(files[i], channels),
+        teacher,
+        resize,
+        files=repr([(file.relative_to(path).as_posix(), file.stat().st_size) for file in files]),
     )
 
 
@@ -192,7 +204,9 @@ def npz_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledImag
 
     with np.load(path) as arrays:
         labels = torch.from_numpy(arrays["labels"].astype(np.int64))
-    return LabelledImages(f"npz {path.name}", labels, lambda i: images()[i], teacher, resize)
+    with zipfile.ZipFile(path) as archive:
+        checksums = repr([(member.filename, member.CRC) for member in archive.infolist()])
+    return LabelledImages(f"npz {path.name}", labels, lambda i: images()[i], teacher, resize, checksums)
 
 
 def _npz_header(path: Path, array: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -244,6 +244,23 @@ def test_torchvision_errors(tmp_path):
     fails(spec, "has 10 classes, but the teacher has 2")
 
 
+# --- content ---
+
+
+def test_repaired_labels_or_images_under_the_same_name_have_another_fingerprint(tmp_path):
+    path, original = tmp_path / "test.npz", {"images": GRAY, "labels": LABELS}
+    contents = [original, original, original | {"labels": 1 - LABELS}, original | {"images": GRAY + 1}]
+    first, again, relabelled, repainted = (build(make_npz(path, **arrays)).fingerprint() for arrays in contents)
+    assert first == again
+    assert len({first, relabelled, repainted}) == 3
+    folder = make_folder(tmp_path / "val", {"cat": (10, 0, 0), "dog": (20, 0, 0)})
+    before = build(folder).fingerprint()
+    assert build(folder).fingerprint() == before
+    (folder.path / "cat" / "one.png").rename(folder.path / "dog" / "two.png")
+    Image.new("RGB", (5, 4)).save(folder.path / "cat" / "one.png")
+    assert build(folder).fingerprint() != before
+
+
 # --- registry ---
 
 

@@ -1,6 +1,7 @@
 """Before the first run: a config that fits a teacher, and what a run will take on this machine."""
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +69,28 @@ def _torchvision(network: str, weights: str | None) -> dict[str, Any]:
         return {"name": "torchvision", "network": known}
     if not Path(weights).exists() and weights in entries.__members__:
         return {"name": "torchvision", "network": known, "weights": weights}
-    *_, last = read_state_dict(Path(weights)).values()
+    classes = _class_count(models, known, Path(weights))
     preprocessing = entries.__members__["DEFAULT"].transforms()
     return {
         "name": "checkpoint",
         "factory": f"torchvision.models:{known}",
-        "arguments": {"num_classes": len(last)},
+        "arguments": {"num_classes": classes},
         "weights": weights,
         "input_shape": [3, preprocessing.crop_size[0], preprocessing.crop_size[0]],
         "mean": list(map(float, preprocessing.mean)),
         "std": list(map(float, preprocessing.std)),
-        "num_classes": len(last),
+        "num_classes": classes,
     }
+
+
+def _class_count(models: Any, network: str, weights: Path) -> int:
+    """Length of a torchvision network's last layer in a weights file, whose own order may be any."""
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of weights that have no values here
+        *_, last = dict(models.get_model(network, weights=None).named_parameters())
+    state = read_state_dict(weights)
+    if last not in state:
+        raise InputError(f"'{weights}' has no '{last}', the last layer of {network}: it is of another network")
+    return len(state[last])
 
 
 def _complaint(detail: Any) -> str:

@@ -4,7 +4,6 @@ Every field has a description, a unit and bounds; an unknown key is an error. Se
 thing (teacher, space, strategy, data) are told apart by their `name`.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
@@ -12,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from nas_core.execution import ExecutionSpec, Local
 from nas_core.registry import Spec
 from nas_core.settings.data import data_sources
+from nas_core.settings.files import UserPath
 from nas_core.settings.presets import strategies
 from nas_core.settings.spaces import ScalableSpec, spaces
 from nas_core.settings.strategies import TrainingFreeSpec
@@ -80,7 +80,7 @@ class SearchConfig(Spec):
         gt=0,
         description="longest forward pass that the result may take, in ms as in latency_table; none: no limit",
     )
-    latency_table: Path | None = Field(
+    latency_table: UserPath | None = Field(
         default=None,
         description="latencies of the space's parts, as `dfnas measure-latency` writes them; then latency is the cost "
         "that strategies weigh. None: multiply-accumulates, or parameters if they are limited",
@@ -112,7 +112,7 @@ class SearchConfig(Spec):
 class TableConfig(Spec):
     """A benchmark's table of true accuracies, such as NAS-Bench-201's. It comes from real images, so it only judges."""
 
-    path: Path = Field(
+    path: UserPath = Field(
         description="CSV file with a column `arch`, the architectures in the space's own notation; or NAS-Bench-201's "
         "own file, *.pth"
     )

@@ -67,9 +67,10 @@ def _torchvision(network: str, weights: str | None) -> dict[str, Any]:
     entries = models.get_model_weights(known)
     if weights is None:
         return {"name": "torchvision", "network": known}
-    if not Path(weights).exists() and weights in entries.__members__:
+    path = Path(weights).expanduser()
+    if not path.exists() and weights in entries.__members__:
         return {"name": "torchvision", "network": known, "weights": weights}
-    classes = _class_count(models, known, Path(weights))
+    classes = _class_count(models, known, path)
     preprocessing = entries.__members__["DEFAULT"].transforms()
     return {
         "name": "checkpoint",

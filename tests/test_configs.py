@@ -41,3 +41,23 @@ def test_the_papers_labels_are_a_preset_by_name():
     assert SynthesisConfig(labels="paper").labels == LabelCalibration(temperature=1, windows=1, start="noise")
     with pytest.raises(ValidationError, match="'papre' is no preset; give 'paper', or the fields"):
         SynthesisConfig(labels="papre")
+
+
+def test_a_tilde_in_a_path_is_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Where no shell has expanded it: in a file, after `--set KEY=`, in Prefect's form."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    values = yaml.safe_load((CONFIGS / "digits.yaml").read_text())
+    values["teacher"]["weights"] = "~/teacher.safetensors"
+    values["search"] |= {"latency_table": "~/latency.json", "max_macs": None}
+    values["evaluation"] |= {
+        "table": {"path": "~/table.csv", "column": "top1"},
+        "data": {"name": "folder", "path": "~/images"},
+    }
+    config = RunConfig.model_validate(values)
+    assert config.teacher.weights == tmp_path / "teacher.safetensors"
+    assert config.search.latency_table == tmp_path / "latency.json"
+    assert config.evaluation.table.path == tmp_path / "table.csv"
+    assert config.evaluation.data.path == tmp_path / "images"
+    values["teacher"]["weights"] = "~nobody-of-this-name/teacher.safetensors"
+    with pytest.raises(ValidationError, match="~nobody-of-this-name is the home directory of no known user"):
+        RunConfig.model_validate(values)

@@ -114,7 +114,6 @@ def _gray(image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "1 height wid
 @data_sources.register(FolderSpec)
 def folder_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledImages:
     """Image files in one sub-folder per class; sub-folders are matched by name, else by alphabetical order."""
-    path = path.expanduser()
     channels = teacher.input_shape[0]
     if not path.is_dir():
         raise InputError(f"evaluation.data.path = {path} is no folder; give one with a sub-folder per class")
@@ -181,7 +180,6 @@ def _decode(file: Path, channels: int) -> Pixels:
 @data_sources.register(NpzSpec)
 def npz_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledImages:
     """Arrays of one .npz file; axis 1 holds the channels if its length is 1, 3 or the teacher's, else the last does."""
-    path = path.expanduser()
     if not path.is_file() or not zipfile.is_zipfile(path):  # a device would be read without end
         raise InputError(f"evaluation.data.path = {path} is no .npz file; write one with numpy.savez")
     shapes = {}
@@ -243,7 +241,6 @@ def torchvision_images(
     from torchvision import datasets
     from torchvision.transforms.v2.functional import pil_to_tensor
 
-    root = root.expanduser()
     kind = getattr(datasets, dataset)
     try:
         images = kind(root, train=split == "train", download=download)

@@ -1,11 +1,11 @@
 """The settings of labelled real images: where they are."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from nas_core.registry import Registry, Spec
+from nas_core.settings.files import UserPath
 
 if TYPE_CHECKING:
     from nas_core.evaluation.data import LabelledImages
@@ -29,7 +29,7 @@ class FolderSpec(_ImageSpec):
     """Image files in one sub-folder per class."""
 
     name: Literal["folder"] = "folder"
-    path: Path = Field(
+    path: UserPath = Field(
         description="folder with one sub-folder per class, named like the teacher's classes or else in their order"
     )
 
@@ -39,7 +39,7 @@ class NpzSpec(_ImageSpec):
     """NumPy arrays `images` and `labels` in one .npz file."""
 
     name: Literal["npz"] = "npz"
-    path: Path = Field(
+    path: UserPath = Field(
         description=".npz file with `images`, uint8 of shape [N, H, W], [N, H, W, C] or [N, C, H, W], "
         "and `labels`, integers of shape [N]"
     )
@@ -53,6 +53,6 @@ class TorchvisionSpec(_ImageSpec):
     dataset: Literal["CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST"] = Field(
         description="class in torchvision.datasets; export others to npz or to a folder"
     )
-    root: Path = Field(description="folder that holds the data set's files as torchvision lays them out")
+    root: UserPath = Field(description="folder that holds the data set's files as torchvision lays them out")
     split: Literal["test", "train"] = Field(default="test", description="which part to judge on")
     download: bool = Field(default=False, description="fetch the files into `root` if they are not there")

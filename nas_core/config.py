@@ -203,7 +203,8 @@ class RunConfig(Spec):
         images, search = self.synthesis.images, self.search
         held_out = round(images * self.evaluation.held_out)
         validation = round((images - held_out) * search.validation_fraction)
-        if min(held_out, validation) < 1 or images - held_out - validation < 2:
+        # BatchNorm needs two images in a batch, and some strategies train on those for validation.
+        if held_out < 1 or min(validation, images - held_out - validation) < 2:
             raise ValueError(
                 f"{images} synthetic images are too few for evaluation.held_out = {self.evaluation.held_out} and "
                 f"search.validation_fraction = {search.validation_fraction}; raise synthesis.shards or synthesis.rounds"

@@ -77,7 +77,10 @@ def preflight(config: RunConfig) -> Checked:
         sources["evaluation.table"] = digest_of_json(table.accuracies)
     for name, section in (("evaluation", config.evaluation), ("finetune", config.finetune)):
         if section is not None and section.data is not None:
-            sources[f"{name}.data"] = data_sources.build(section.data, teacher=teacher).fingerprint()
+            images = data_sources.build(section.data, teacher=teacher)
+            if section is config.finetune and len(images) < 2:
+                raise InputError(f"finetune.data: {images.source} holds one image, and a batch needs two; give more")
+            sources[f"{name}.data"] = images.fingerprint()
     return Checked(teacher=teacher.fingerprint(), sources=sources)
 
 

@@ -61,3 +61,14 @@ def test_a_tilde_in_a_path_is_the_home_directory(monkeypatch: pytest.MonkeyPatch
     values["teacher"]["weights"] = "~nobody-of-this-name/teacher.safetensors"
     with pytest.raises(ValidationError, match="~nobody-of-this-name is the home directory of no known user"):
         RunConfig.model_validate(values)
+
+
+def test_no_training_is_left_with_batches_of_one_image():
+    """BatchNorm would have no variance there: ten images, of which one would be left for validation."""
+    values = yaml.safe_load((CONFIGS / "digits.yaml").read_text())
+    with pytest.raises(ValidationError, match=r"retrain\.batch_size\n.*greater than or equal to 2"):
+        RunConfig.model_validate(values | {"retrain": {"batch_size": 1}})
+    values["synthesis"] |= {"rounds": 1, "shards": 1, "batch_size": 10}
+    with pytest.raises(ValidationError, match="10 synthetic images are too few"):
+        RunConfig.model_validate(values | {"search": values["search"] | {"validation_fraction": 0.1}})
+    RunConfig.model_validate(values | {"search": values["search"] | {"validation_fraction": 0.2}})

@@ -52,6 +52,15 @@ def test_the_fine_tuned_network_lies_beside_the_student_and_is_marked(damageable
     assert "Training data: **none**" not in card
 
 
+def test_a_single_image_is_too_few_to_learn_from(finished: Run, real: Path):
+    values = finished.config.model_dump(mode="json")
+    values["finetune"] = {"data": {"name": "npz", "path": str(real)}}
+    with np.load(real) as arrays:
+        np.savez(real, images=arrays["images"][:1], labels=arrays["labels"][:1])
+    with pytest.raises(InputError, match=r"finetune.data: npz real.npz holds one image, and a batch needs two"):
+        preflight(type(finished.config).model_validate(values))
+
+
 def test_repaired_labels_are_other_images_to_learn_from(finished: Run, real: Path):
     values = finished.config.model_dump(mode="json")
     values["finetune"] = {"data": {"name": "npz", "path": str(real)}}

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nas_core.errors import InputError
 from nas_core.settings.data import FolderSpec, NpzSpec, TorchvisionSpec, data_sources
-from nas_core.teachers.teacher import Teacher
+from nas_core.teachers.teacher import Teacher, reason_of
 
 Pixels = UInt8[Tensor, "channels height width"]
 
@@ -244,9 +244,11 @@ def torchvision_images(
     kind = getattr(datasets, dataset)
     try:
         images = kind(root, train=split == "train", download=download)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         if download:
-            raise
+            raise InputError(
+                f"torchvision cannot fetch {dataset} into {root} ({reason_of(error)}); put its files there yourself"
+            ) from error
         raise InputError(
             f"torchvision finds no complete {dataset} in {root}; correct evaluation.data.root, or set download: true"
         ) from error

@@ -1,6 +1,7 @@
 """Real images: what is served, and one sentence for everything that can be wrong with them."""
 
 import struct
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -242,6 +243,16 @@ def test_torchvision_errors(tmp_path):
     fails(spec, "no complete FashionMNIST .* download: true", names=TEN)
     make_mnist(tmp_path, 3)
     fails(spec, "has 10 classes, but the teacher has 2")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Error downloading t10k\nTried mirrors"), URLError("no such host")])
+def test_a_download_that_fails_is_a_sentence(tmp_path, monkeypatch, error):
+    def offline(_):
+        raise error
+
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST.download", offline)
+    spec = TorchvisionSpec(dataset="FashionMNIST", root=tmp_path, download=True)
+    fails(spec, r"cannot fetch FashionMNIST .* \((Error downloading t10k|<urlopen error no such host>)\)", names=TEN)
 
 
 # --- content ---

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nas_core.execution import ExecutionSpec, Local
 from nas_core.registry import Spec
-from nas_core.settings.data import data_sources
+from nas_core.settings.data import ImageSpec, data_sources
 from nas_core.settings.files import UserPath
 from nas_core.settings.presets import strategies
 from nas_core.settings.spaces import ScalableSpec, spaces
@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     class _Space(ScalableSpec):
         name: str
 
+    class _Images(ImageSpec):
+        name: str
+
     SpaceSpec: TypeAlias = _Space
     TeacherSpec: TypeAlias = _Choice
     StrategySpec: TypeAlias = _Choice
-    DataSpec: TypeAlias = _Choice
+    DataSpec: TypeAlias = _Images
 else:
     TeacherSpec, SpaceSpec = teachers.union(), spaces.union()
     StrategySpec, DataSpec = strategies.union(), data_sources.union()
@@ -184,7 +187,8 @@ class RunConfig(Spec):
 
     @model_validator(mode="after")
     def _judged_on_other_images(self) -> "RunConfig":
-        if self.finetune is not None and self.finetune.data == self.evaluation.data:
+        learned, judging = self.finetune and self.finetune.data, self.evaluation.data
+        if learned is not None and judging is not None and learned.place() == judging.place():
             raise ValueError(
                 "finetune.data and evaluation.data are the same images: a network must be judged on others than those "
                 "that it learned from"

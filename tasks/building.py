@@ -11,6 +11,7 @@ from nas_core.baselines import check_baselines
 from nas_core.config import RunConfig
 from nas_core.device import resolve_device
 from nas_core.errors import InputError
+from nas_core.evaluation.data import LabelledImages
 from nas_core.evaluation.dataset_quality import check_verifier
 from nas_core.memory import check_memory
 from nas_core.registry import Spec
@@ -50,6 +51,23 @@ def accuracy_table(config: RunConfig) -> AccuracyTable | None:
     return None if named is None else AccuracyTable.read(named.path, named.column)
 
 
+def real_images(key: str, spec: Spec, teacher: Teacher) -> LabelledImages:
+    """The labelled images that a config names, as its teacher sees them.
+
+    Args:
+        key: The section's in the config, such as evaluation.data.
+        spec: The section.
+        teacher: The teacher.
+
+    Raises:
+        InputError: If they are not there or do not fit; begins with the key.
+    """
+    try:
+        return data_sources.build(spec, teacher=teacher)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from error
+
+
 def preflight(config: RunConfig) -> Checked:
     """Find what would make the run fail, in seconds and without writing anything.
 
@@ -77,7 +95,7 @@ def preflight(config: RunConfig) -> Checked:
         sources["evaluation.table"] = digest_of_json(table.accuracies)
     for name, section in (("evaluation", config.evaluation), ("finetune", config.finetune)):
         if section is not None and section.data is not None:
-            images = data_sources.build(section.data, teacher=teacher)
+            images = real_images(f"{name}.data", section.data, teacher)
             if section is config.finetune and len(images) < 2:
                 raise InputError(f"finetune.data: {images.source} holds one image, and a batch needs two; give more")
             sources[f"{name}.data"] = images.fingerprint()

@@ -72,3 +72,27 @@ def test_no_training_is_left_with_batches_of_one_image():
     with pytest.raises(ValidationError, match="10 synthetic images are too few"):
         RunConfig.model_validate(values | {"search": values["search"] | {"validation_fraction": 0.1}})
     RunConfig.model_validate(values | {"search": values["search"] | {"validation_fraction": 0.2}})
+
+
+@pytest.mark.parametrize(
+    ("learned", "judging"),
+    [
+        ({"name": "npz", "path": "examples/../examples/digits.npz"}, {"name": "npz", "path": "examples/digits.npz"}),
+        ({"name": "folder", "path": "real"}, {"name": "folder", "path": str(Path("real").resolve()), "resize": 40}),
+        (
+            {"name": "torchvision", "dataset": "MNIST", "root": "real", "download": True},
+            {"name": "torchvision", "dataset": "MNIST", "root": "./real", "split": "test"},
+        ),
+    ],
+)
+def test_a_network_is_not_judged_on_what_it_learned_from_however_that_is_written(learned: dict, judging: dict):
+    values = yaml.safe_load((CONFIGS / "digits.yaml").read_text())
+    with pytest.raises(ValidationError, match="are the same images"):
+        RunConfig.model_validate(values | {"finetune": {"data": learned}, "evaluation": {"data": judging}})
+
+
+def test_the_training_split_is_other_images_than_the_test_split():
+    values = yaml.safe_load((CONFIGS / "digits.yaml").read_text())
+    test = {"name": "torchvision", "dataset": "MNIST", "root": "real"}
+    finetune = {"data": test | {"split": "train"}}
+    RunConfig.model_validate(values | {"finetune": finetune, "evaluation": {"data": test}})

@@ -61,7 +61,7 @@ class LabelledImages:
             )
         if self.resize is not None and self.resize < max(height, width):
             raise InputError(
-                f"evaluation.data.resize = {self.resize} is smaller than the teacher's input of {height} x {width}; "
+                f"resize = {self.resize} is smaller than the teacher's input of {height} x {width}; "
                 f"give at least {max(height, width)}"
             )
 
@@ -116,7 +116,7 @@ def folder_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledI
     """Image files in one sub-folder per class; sub-folders are matched by name, else by alphabetical order."""
     channels = teacher.input_shape[0]
     if not path.is_dir():
-        raise InputError(f"evaluation.data.path = {path} is no folder; give one with a sub-folder per class")
+        raise InputError(f"{path} is no folder; give one with a sub-folder per class")
     if channels not in (1, 3):
         raise InputError(f"image files are gray or RGB, but the teacher takes {channels} channels; use an npz source")
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
@@ -181,7 +181,7 @@ def _decode(file: Path, channels: int) -> Pixels:
 def npz_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledImages:
     """Arrays of one .npz file; axis 1 holds the channels if its length is 1, 3 or the teacher's, else the last does."""
     if not path.is_file() or not zipfile.is_zipfile(path):  # a device would be read without end
-        raise InputError(f"evaluation.data.path = {path} is no .npz file; write one with numpy.savez")
+        raise InputError(f"{path} is no .npz file; write one with numpy.savez")
     shapes = {}
     for array, wanted in (("images", np.uint8), ("labels", np.integer)):
         shapes[array], dtype = _npz_header(path, array)
@@ -250,7 +250,7 @@ def torchvision_images(
                 f"torchvision cannot fetch {dataset} into {root} ({reason_of(error)}); put its files there yourself"
             ) from error
         raise InputError(
-            f"torchvision finds no complete {dataset} in {root}; correct evaluation.data.root, or set download: true"
+            f"torchvision finds no complete {dataset} in {root}; correct root, or set download: true"
         ) from error
     if len(images.classes) != teacher.num_classes:
         raise InputError(

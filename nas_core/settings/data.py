@@ -1,6 +1,7 @@
 """The settings of labelled real images: where they are."""
 
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 data_sources: "Registry[LabelledImages]" = Registry("data source", builders="nas_core.evaluation.data")
 
 
-class _ImageSpec(Spec):
+class ImageSpec(Spec):
     """What every source shares."""
 
     resize: int | None = Field(
@@ -23,9 +24,14 @@ class _ImageSpec(Spec):
         "none: just large enough to crop",
     )
 
+    def place(self) -> dict[str, Any]:
+        """What tells its images from those of another source, whichever way they are written or looked at."""
+        chosen = {key: value for key, value in self if key not in ("resize", "download")}
+        return {key: value.resolve() if isinstance(value, Path) else value for key, value in chosen.items()}
+
 
 @data_sources.declare
-class FolderSpec(_ImageSpec):
+class FolderSpec(ImageSpec):
     """Image files in one sub-folder per class."""
 
     name: Literal["folder"] = "folder"
@@ -35,7 +41,7 @@ class FolderSpec(_ImageSpec):
 
 
 @data_sources.declare
-class NpzSpec(_ImageSpec):
+class NpzSpec(ImageSpec):
     """NumPy arrays `images` and `labels` in one .npz file."""
 
     name: Literal["npz"] = "npz"
@@ -46,7 +52,7 @@ class NpzSpec(_ImageSpec):
 
 
 @data_sources.declare
-class TorchvisionSpec(_ImageSpec):
+class TorchvisionSpec(ImageSpec):
     """A data set of torchvision."""
 
     name: Literal["torchvision"] = "torchvision"

@@ -61,6 +61,13 @@ def test_a_single_image_is_too_few_to_learn_from(finished: Run, real: Path):
         preflight(type(finished.config).model_validate(values))
 
 
+def test_a_fault_of_the_real_images_names_their_section(finished: Run, tmp_path: Path):
+    values = finished.config.model_dump(mode="json")
+    values["finetune"] = {"data": {"name": "folder", "path": str(tmp_path / "nowhere")}}
+    with pytest.raises(InputError, match=r"^finetune\.data: .*nowhere is no folder; give one"):
+        preflight(type(finished.config).model_validate(values))
+
+
 def test_repaired_labels_are_other_images_to_learn_from(finished: Run, real: Path):
     values = finished.config.model_dump(mode="json")
     values["finetune"] = {"data": {"name": "npz", "path": str(real)}}

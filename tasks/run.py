@@ -1,6 +1,7 @@
 """A run: its config, its directory and its teacher, checked before anything expensive starts."""
 
 import importlib.metadata
+import logging
 import platform
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,8 @@ from storage.layout import RunLayout
 from storage.locations import location, reach
 from storage.manifests import Provenance
 from tasks.reuse import check_reusable, differences
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from nas_core.search_spaces import SearchSpace
@@ -177,6 +180,8 @@ def open_run(
             f"{layout.root} was made with another teacher (fingerprint {known.teacher[:12]}, now "
             f"{run.fingerprint[:12]}): choose another --run-dir, or restore the weights"
         )
+    if known is not None:
+        _warn_of_other_versions(known)
     values = config.content()
     ours = known or Provenance(
         config=digest_of_json(values), teacher=run.fingerprint, seed=config.seed, versions=versions()
@@ -324,6 +329,16 @@ def last_execution(layout: RunLayout) -> Execution:
         return TypeAdapter(ExecutionSpec).validate_python(Provenance.read(layout.provenance).execution)
     except (StorageError, ValidationError):
         return Local()
+
+
+def _warn_of_other_versions(known: Provenance) -> None:
+    """Say in the log with which other versions a run goes on than it began with."""
+    for name, now in versions().items():
+        if (then := known.versions.get(name, now)) != now:
+            logger.warning(
+                "the run began with %s %s and goes on with %s: what it makes from here on may be other bytes",
+                name, then, now,
+            )  # fmt: skip
 
 
 def versions() -> dict[str, str]:

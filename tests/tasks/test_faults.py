@@ -20,6 +20,7 @@ from nas_core.settings.synthesis import GeneratorSpec
 from storage.errors import StorageError
 from storage.files import exclusive
 from storage.integrity import Fault, take_stock, verify_run
+from storage.manifests import Provenance
 from tasks.compare import compare
 from tasks.export import export_student
 from tasks.report import rewrite_report
@@ -418,6 +419,19 @@ def test_a_link_to_outside_is_refused_before_anything_runs(damageable: Run, tmp_
 def test_a_run_directory_may_be_a_link_itself(finished: Run, tmp_path: Path):
     (tmp_path / "link").symlink_to(finished.directory)
     assert open_run(finished.config, str(tmp_path / "link")).fingerprint == finished.fingerprint
+
+
+def test_a_run_that_goes_on_with_other_versions_says_so(damageable: Run, caplog: pytest.LogCaptureFixture):
+    """No refusal: who updates PyTorch in the middle of a run may want it to end, and should know."""
+    open_run(damageable.config, damageable.directory)
+    assert "goes on with" not in caplog.text
+    known = Provenance.read(damageable.layout.provenance)
+    began = known.model_copy(update={"versions": known.versions | {"torch": "1.13.0"}})
+    began.write(damageable.layout.provenance)
+    open_run(damageable.config, damageable.directory)
+    assert caplog.text.count("goes on with") == 1
+    assert f"began with torch 1.13.0 and goes on with {known.versions['torch']}" in caplog.text
+    assert Provenance.read(damageable.layout.provenance).versions["torch"] == "1.13.0"
 
 
 def test_weights_that_were_overwritten_are_noticed_by_whoever_loads_them(damageable: Run, tmp_path: Path):

@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from nas_core.checkpoint import Checkpoint, Progress
 from nas_core.config import RunConfig
-from nas_core.memory import DEVICE_SHARE, canvas_memory, learned_bytes, module_activations, shard_bytes, total_memory
+from nas_core.memory import (
+    DEVICE_SHARE,
+    canvas_bytes,
+    canvas_memory,
+    learned_bytes,
+    module_activations,
+    shard_bytes,
+    total_memory,
+)
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.seeding import generator
 from nas_core.settings.strategies import ScoresSpec
@@ -265,15 +273,11 @@ def _noise(config: RunConfig, teacher: Teacher, images: int) -> Tensor:
     return torch.randint(256, shape, dtype=torch.uint8, generator=generator(0, "estimate.canvases"))
 
 
-def _canvas_bytes(config: RunConfig, teacher: Teacher) -> int:
-    return teacher.input_shape[0] * math.prod(config.synthesis.canvas_size(teacher.input_shape))
-
-
 def _memory(config: RunConfig, teacher: Teacher, space: SearchSpace) -> int:
     """The larger of a shard and of a training step beside the canvases, over what this process has already."""
     network = _retrained(config, teacher, space).eval()
     step = module_activations(network, teacher.input_shape) * max(config.search.batch_size, config.retrain.batch_size)
-    canvases = config.synthesis.images * _canvas_bytes(config, teacher)
+    canvases = config.synthesis.images * canvas_bytes(teacher, config.synthesis)
     if teacher.device.type == "cuda":
         present = torch.cuda.memory_allocated(teacher.device)
         canvases = canvases if canvases <= total_memory(teacher.device) // DEVICE_SHARE else 0
@@ -287,7 +291,7 @@ def _memory(config: RunConfig, teacher: Teacher, space: SearchSpace) -> int:
 
 def _disk(config: RunConfig, teacher: Teacher, space: SearchSpace) -> int:
     """Dataset without compression, what the engine learned, the largest checkpoint, and the report."""
-    synthesis, canvas = config.synthesis, _canvas_bytes(config, teacher)
+    synthesis, canvas = config.synthesis, canvas_bytes(teacher, config.synthesis)
     # Targets and soft labels in float32, round and loss of each image.
     dataset = synthesis.images * (canvas + 2 * 4 * teacher.num_classes + 8)
     with torch.device("meta"):

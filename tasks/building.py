@@ -13,7 +13,7 @@ from nas_core.device import resolve_device
 from nas_core.errors import InputError
 from nas_core.evaluation.data import LabelledImages
 from nas_core.evaluation.dataset_quality import check_verifier
-from nas_core.memory import check_memory
+from nas_core.memory import canvas_bytes, check_memory
 from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.search_spaces.lookup import AccuracyTable
@@ -99,7 +99,9 @@ def preflight(config: RunConfig) -> Checked:
             if section is config.finetune and len(images) < 2:
                 raise InputError(f"finetune.data: {images.source} holds one image, and a batch needs two; give more")
             sources[f"{name}.data"] = images.fingerprint()
-    return Checked(teacher=teacher.fingerprint(), sources=sources)
+    return Checked(
+        teacher=teacher.fingerprint(), sources=sources, canvas_bytes=canvas_bytes(teacher, config.synthesis)
+    )
 
 
 def load_verifier(config: RunConfig) -> Teacher | None:

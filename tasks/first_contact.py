@@ -1,6 +1,5 @@
 """Before the first run: a config that fits a teacher, and what a run will take on this machine."""
 
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from nas_core.reporting.wording import byte_size, duration
 from nas_core.teachers import teachers
 from nas_core.teachers.torchvision_source import one_of
 from nas_core.teachers.weights import read_state_dict
+from storage.files import free_space
 from tasks.building import build_space, load_teacher, preflight
 
 
@@ -120,8 +120,7 @@ def estimate_lines(config: RunConfig, there: Estimate, directory: Path) -> list[
         directory: The run directory to be, or any folder on its disk.
     """
     parts = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in there.seconds.items())
-    existing = next(parent for parent in (directory.absolute(), *directory.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_space(directory)
     device = resolve_device(config.device)
     name = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device}, {torch.get_num_threads()} threads"

@@ -16,12 +16,15 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from nas_core.config import RunConfig, flatten
 from nas_core.errors import InputError
 from nas_core.execution import Execution, ExecutionSpec, Local
+from nas_core.reporting.wording import byte_size
 from nas_core.settings.spaces import ScalableSpec
+from nas_core.settings.synthesis import ImportedSpec
+from nas_core.synthesis.config import SynthesisConfig
 from storage.errors import InUseError, StorageError
-from storage.files import digest_of_json, exclusive, refuse_outside_links, remove_leftovers, write_bytes
+from storage.files import digest_of_json, exclusive, free_space, refuse_outside_links, remove_leftovers, write_bytes
 from storage.integrity import config_digest
 from storage.layout import RunLayout
-from storage.locations import location, reach
+from storage.locations import is_remote, location, reach
 from storage.manifests import Provenance
 from tasks.reuse import check_reusable, differences
 
@@ -40,12 +43,14 @@ class Checked(BaseModel):
         teacher: The teacher's fingerprint.
         sources: Digests of verifier, real images and table of accuracies, as far as there are any, by their key in the
             config.
+        canvas_bytes: Size of a canvas, in bytes.
     """
 
     model_config = ConfigDict(frozen=True)
 
     teacher: str
     sources: dict[str, str]
+    canvas_bytes: int
 
 
 class Run(BaseModel):
@@ -159,8 +164,8 @@ def open_run(
         reuse: Directory of another run to take pieces over from, or its URL.
 
     Raises:
-        InputError: If the config is wrong, or the directory is in use, cannot be written, or belongs to another
-            config or teacher; or if the run to reuse has other images. Says what differs.
+        InputError: If the config is wrong, or the directory is in use, cannot be written, is too full, or belongs to
+            another config or teacher; or if the run to reuse has other images. Says what differs.
     """
     layout = run_layout(config, directory)
     known = refuse_other_run(layout, config)
@@ -182,6 +187,7 @@ def open_run(
         )
     if known is not None:
         _warn_of_other_versions(known)
+    _refuse_full_disk(layout, config.synthesis, found.canvas_bytes)
     values = config.content()
     ours = known or Provenance(
         config=digest_of_json(values), teacher=run.fingerprint, seed=config.seed, versions=versions()
@@ -329,6 +335,20 @@ def last_execution(layout: RunLayout) -> Execution:
         return TypeAdapter(ExecutionSpec).validate_python(Provenance.read(layout.provenance).execution)
     except (StorageError, ValidationError):
         return Local()
+
+
+def _refuse_full_disk(layout: RunLayout, config: SynthesisConfig, canvas_bytes: int) -> None:
+    """Refuse a folder on whose disk the images that are still to be made find no room."""
+    if is_remote(layout.root) or isinstance(config.engine, ImportedSpec):
+        return  # Canvases that were made hardly compress, imported ones may.
+    done = sum(path.name.startswith("synthesis-") for path in layout.manifests())
+    needed = (config.rounds * config.shards - done) * config.batch_size * canvas_bytes
+    free = free_space(layout.root)
+    if needed > free:
+        raise InputError(
+            f"the images to be made take {byte_size(needed)}, and the disk of {layout.root} has {byte_size(free)} "
+            "free: lower synthesis.shards, make room, or choose --run-dir on another disk"
+        )
 
 
 def _warn_of_other_versions(known: Provenance) -> None:

@@ -8,6 +8,7 @@ import random
 import shutil
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from prefect.serializers import JSONSerializer
@@ -26,6 +27,7 @@ from tasks.export import export_student
 from tasks.report import rewrite_report
 from tasks.retrain import load_finetuned, load_model
 from tasks.run import Run, load_run, open_run
+from tasks.stage import piece_name
 from tasks.verification import drop_unfounded_results, forget_damaged
 
 UNJUDGED = {".lock"}
@@ -391,6 +393,21 @@ def test_a_read_only_directory_is_named_before_anything_runs(damageable: Run, mo
     with pytest.raises(InputError, match=r"cannot write to the run directory .*: Read-only file system"):
         open_run(damageable.config, damageable.directory)
     assert verify_run(damageable.layout, quiet).faults == ()
+
+
+def test_a_disk_without_room_for_the_images_is_refused_with_both_numbers(
+    damageable: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """32 images of 10x10 bytes; of a run that has them, none is to be made, and of half of them, half."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: mock.Mock(free=1000))
+    with pytest.raises(InputError, match=r"images to be made take 3\.1 KiB, and the disk of .* has 1000 bytes free"):
+        open_run(damageable.config, str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+    open_run(damageable.config, damageable.directory)
+    for shard in range(2):
+        damageable.layout.manifest(piece_name("synthesis", {"round": 1, "shard": shard})).unlink()
+    with pytest.raises(InputError, match=r"images to be made take 1\.6 KiB"):
+        open_run(damageable.config, damageable.directory)
 
 
 def test_a_directory_in_use_is_refused_before_a_server_is_started(damageable: Run):

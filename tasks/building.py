@@ -46,9 +46,17 @@ def build_budget(config: RunConfig, latency_table: Path | None = None) -> Budget
 
 
 def accuracy_table(config: RunConfig) -> AccuracyTable | None:
-    """The true accuracies that a config names, for the report only."""
+    """The true accuracies that a config names, for the report only; read once per process, as that may take minutes."""
     named = config.evaluation.table
-    return None if named is None else AccuracyTable.read(named.path, named.column)
+    if named is None:
+        return None
+    written = named.path.stat().st_mtime_ns if named.path.exists() else None
+    return _table(named.path, named.column, written)
+
+
+@functools.lru_cache(maxsize=1)
+def _table(path: Path, column: str, _written: int | None) -> AccuracyTable:
+    return AccuracyTable.read(path, column)
 
 
 def real_images(key: str, spec: Spec, teacher: Teacher) -> LabelledImages:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nas_core.checkpoint import Checkpoint, Progress
 from nas_core.config import RunConfig
+from nas_core.evaluation.dataset_quality import JUDGED_IMAGES
 from nas_core.memory import (
     DEVICE_SHARE,
     canvas_bytes,
@@ -45,7 +46,6 @@ from nas_core.training.retraining import augmentation, retrain
 PATIENCE = 2.0  # seconds that each measurement may take, unless its first step takes longer
 STEP_SECONDS = 0.5  # images per probed step are so few that one takes about this long
 PROBED_BATCHES = 2
-JUDGED_IMAGES = 1024  # for the quality of the dataset
 PEAK_FACTOR = 2  # measured peaks over the lower bound, see `shard_bytes`
 REPORT_BYTES = 8 * 2**20  # report, figures, records and log
 
@@ -55,7 +55,8 @@ class Estimate:
     """What a run will take.
 
     Attributes:
-        seconds: By stage: "synthesis", "search", "retraining", "baselines" if there are any, "evaluation".
+        seconds: By stage: "synthesis", "search", "retraining", "baselines" and "finetuning" if there are any,
+            "evaluation".
         memory: Peak of the device's memory, in bytes.
         memory_there: The device's memory, in bytes.
         disk: Size of the run directory, in bytes.
@@ -72,13 +73,14 @@ class Estimate:
         return sum(self.seconds.values())
 
 
-def estimate(config: RunConfig, teacher: Teacher, space: SearchSpace) -> Estimate:
+def estimate(config: RunConfig, teacher: Teacher, space: SearchSpace, real_images: int = 0) -> Estimate:
     """Measure for about ten seconds, more where a single step takes longer, and multiply.
 
     Args:
         config: A valid config.
         teacher: Its teacher, on the device where the run will happen.
         space: Its search space.
+        real_images: How many `finetune.data` holds.
     """
     pace = _forward_pace(teacher)
     # A step is a forward and a backward pass: about three forward passes.
@@ -91,6 +93,7 @@ def estimate(config: RunConfig, teacher: Teacher, space: SearchSpace) -> Estimat
         "retraining": retraining,
         # They cost what the found network costs, and learn alike.
         **({"baselines": len(config.baselines) * retraining} if config.baselines else {}),
+        **({"finetuning": _finetune_seconds(config, retraining, real_images)} if config.finetune else {}),
         "evaluation": 2 * pace * (min(images, JUDGED_IMAGES) + images * (1 + config.evaluation.held_out)),
     }
     return Estimate(
@@ -243,6 +246,13 @@ def _retrain_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pr
         teacher.device,
     )
     return per_step * steps * (full / batch) * (images // full) / PROBED_BATCHES
+
+
+def _finetune_seconds(config: RunConfig, retraining: float, images: int) -> float:
+    """An image takes what it takes in retraining, at most: there the teacher labels it, too."""
+    assert config.finetune is not None
+    seen = config.retrain.epochs * (config.synthesis.images - split_sizes(config)[0])
+    return retraining * config.finetune.epochs * images / seen
 
 
 def _retrained(config: RunConfig, teacher: Teacher, space: SearchSpace) -> nn.Module:

@@ -18,7 +18,7 @@ from nas_core.teachers import teachers
 from nas_core.teachers.torchvision_source import one_of
 from nas_core.teachers.weights import read_state_dict
 from storage.files import free_space
-from tasks.building import build_space, load_teacher, preflight
+from tasks.building import build_space, load_teacher, preflight, real_images
 
 
 def proposed_config(teacher: str, weights: str | None, more: dict[str, Any], device: str = "auto") -> RunConfig:
@@ -108,7 +108,9 @@ def estimate_run(config: RunConfig) -> Estimate:
     """What a run of a valid config will take here, measured in about ten seconds."""
     preflight(config)
     teacher = load_teacher(config.teacher, config.device)
-    return estimate(config, teacher, build_space(config.search.space, teacher))
+    named = config.finetune
+    images = 0 if named is None else len(real_images("finetune.data", named.data, teacher))
+    return estimate(config, teacher, build_space(config.search.space, teacher), images)
 
 
 def estimate_lines(config: RunConfig, there: Estimate, directory: Path) -> list[str]:

@@ -26,7 +26,6 @@ from tasks.stages import (
     search_architecture,
     write_report,
 )
-from tasks.stopping import saving_on_termination
 from tasks.verification import forget_missing
 
 
@@ -72,7 +71,8 @@ def dfnas(
     """
     layout = run_layout(config, run_dir)
     refuse_other_run(layout, config)
-    with conducting(config.execution, layout.log), saving_on_termination(), ExitStack() as held:
+    # The directory's lock is held until nothing works in it any more, however the run ends.
+    with ExitStack() as held, conducting(config.execution, layout.log):
         run = open_run(config, run_dir, submit(check_config, {"config": config}).result(), reuse)
         held.enter_context(working_in(run))
         submit(forget_missing, {"run": run}).result()

@@ -7,7 +7,7 @@ residual network.
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 from torch import nn
 
@@ -21,8 +21,6 @@ from nas_core.strategies.budget import Budget
 from nas_core.strategies.evolution import fit
 from nas_core.teachers.networks import ResNet
 from nas_core.teachers.teacher import Teacher
-
-BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
 Widths: TypeAlias = tuple[int, int, int]
 Shape: TypeAlias = tuple[int, int, int]

@@ -4,14 +4,14 @@ Every field has a description, a unit and bounds; an unknown key is an error. Se
 thing (teacher, space, strategy, data) are told apart by their `name`.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
 from nas_core.execution import ExecutionSpec, Local
 from nas_core.registry import Spec
-from nas_core.settings.data import data_sources
+from nas_core.settings.data import ImageSpec, data_sources
+from nas_core.settings.files import UserPath
 from nas_core.settings.presets import strategies
 from nas_core.settings.spaces import ScalableSpec, spaces
 from nas_core.settings.strategies import TrainingFreeSpec
@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     class _Space(ScalableSpec):
         name: str
 
+    class _Images(ImageSpec):
+        name: str
+
     SpaceSpec: TypeAlias = _Space
     TeacherSpec: TypeAlias = _Choice
     StrategySpec: TypeAlias = _Choice
-    DataSpec: TypeAlias = _Choice
+    DataSpec: TypeAlias = _Images
 else:
     TeacherSpec, SpaceSpec = teachers.union(), spaces.union()
     StrategySpec, DataSpec = strategies.union(), data_sources.union()
@@ -80,7 +83,7 @@ class SearchConfig(Spec):
         gt=0,
         description="longest forward pass that the result may take, in ms as in latency_table; none: no limit",
     )
-    latency_table: Path | None = Field(
+    latency_table: UserPath | None = Field(
         default=None,
         description="latencies of the space's parts, as `dfnas measure-latency` writes them; then latency is the cost "
         "that strategies weigh. None: multiply-accumulates, or parameters if they are limited",
@@ -112,7 +115,7 @@ class SearchConfig(Spec):
 class TableConfig(Spec):
     """A benchmark's table of true accuracies, such as NAS-Bench-201's. It comes from real images, so it only judges."""
 
-    path: Path = Field(
+    path: UserPath = Field(
         description="CSV file with a column `arch`, the architectures in the space's own notation; or NAS-Bench-201's "
         "own file, *.pth"
     )
@@ -184,7 +187,8 @@ class RunConfig(Spec):
 
     @model_validator(mode="after")
     def _judged_on_other_images(self) -> "RunConfig":
-        if self.finetune is not None and self.finetune.data == self.evaluation.data:
+        learned, judging = self.finetune and self.finetune.data, self.evaluation.data
+        if learned is not None and judging is not None and learned.place() == judging.place():
             raise ValueError(
                 "finetune.data and evaluation.data are the same images: a network must be judged on others than those "
                 "that it learned from"
@@ -203,7 +207,8 @@ class RunConfig(Spec):
         images, search = self.synthesis.images, self.search
         held_out = round(images * self.evaluation.held_out)
         validation = round((images - held_out) * search.validation_fraction)
-        if min(held_out, validation) < 1 or images - held_out - validation < 2:
+        # BatchNorm needs two images in a batch, and some strategies train on those for validation.
+        if held_out < 1 or min(validation, images - held_out - validation) < 2:
             raise ValueError(
                 f"{images} synthetic images are too few for evaluation.held_out = {self.evaluation.held_out} and "
                 f"search.validation_fraction = {search.validation_fraction}; raise synthesis.shards or synthesis.rounds"

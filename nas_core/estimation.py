@@ -18,7 +18,16 @@ from torch import Tensor, nn
 
 from nas_core.checkpoint import Checkpoint, Progress
 from nas_core.config import RunConfig
-from nas_core.memory import DEVICE_SHARE, canvas_memory, learned_bytes, module_activations, shard_bytes, total_memory
+from nas_core.evaluation.dataset_quality import JUDGED_IMAGES
+from nas_core.memory import (
+    DEVICE_SHARE,
+    canvas_bytes,
+    canvas_memory,
+    learned_bytes,
+    module_activations,
+    shard_bytes,
+    total_memory,
+)
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.seeding import generator
 from nas_core.settings.strategies import ScoresSpec
@@ -38,7 +47,6 @@ from nas_core.training.retraining import augmentation, retrain
 PATIENCE = 2.0  # seconds that each measurement may take, unless its first step takes longer
 STEP_SECONDS = 0.5  # images per probed step are so few that one takes about this long
 PROBED_BATCHES = 2
-JUDGED_IMAGES = 1024  # for the quality of the dataset
 PEAK_FACTOR = 2  # measured peaks over the lower bound, see `shard_bytes`
 REPORT_BYTES = 8 * 2**20  # report, figures, records and log
 
@@ -48,7 +56,8 @@ class Estimate:
     """What a run will take.
 
     Attributes:
-        seconds: By stage: "synthesis", "search", "retraining", "baselines" if there are any, "evaluation".
+        seconds: By stage: "synthesis", "search", "retraining", "baselines" and "finetuning" if there are any,
+            "evaluation".
         memory: Peak of the device's memory, in bytes.
         memory_there: The device's memory, in bytes.
         disk: Size of the run directory, in bytes.
@@ -65,13 +74,14 @@ class Estimate:
         return sum(self.seconds.values())
 
 
-def estimate(config: RunConfig, teacher: Teacher, space: SearchSpace) -> Estimate:
+def estimate(config: RunConfig, teacher: Teacher, space: SearchSpace, real_images: int = 0) -> Estimate:
     """Measure for about ten seconds, more where a single step takes longer, and multiply.
 
     Args:
         config: A valid config.
         teacher: Its teacher, on the device where the run will happen.
         space: Its search space.
+        real_images: How many `finetune.data` holds.
     """
     pace = _forward_pace(teacher)
     # A step is a forward and a backward pass: about three forward passes.
@@ -84,6 +94,7 @@ def estimate(config: RunConfig, teacher: Teacher, space: SearchSpace) -> Estimat
         "retraining": retraining,
         # They cost what the found network costs, and learn alike.
         **({"baselines": len(config.baselines) * retraining} if config.baselines else {}),
+        **({"finetuning": _finetune_seconds(config, retraining, real_images)} if config.finetune else {}),
         "evaluation": 2 * pace * (min(images, JUDGED_IMAGES) + images * (1 + config.evaluation.held_out)),
     }
     return Estimate(
@@ -238,6 +249,13 @@ def _retrain_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pr
     return per_step * steps * (full / batch) * (images // full) / PROBED_BATCHES
 
 
+def _finetune_seconds(config: RunConfig, retraining: float, images: int) -> float:
+    """An image takes what it takes in retraining, at most: there the teacher labels it, too."""
+    assert config.finetune is not None
+    seen = config.retrain.epochs * (config.synthesis.images - split_sizes(config)[0])
+    return retraining * config.finetune.epochs * images / seen
+
+
 def _retrained(config: RunConfig, teacher: Teacher, space: SearchSpace) -> nn.Module:
     """The dearest architecture in the size of retraining."""
     spec = config.search.space.scaled(config.retrain.width, config.retrain.cells)
@@ -266,15 +284,11 @@ def _noise(config: RunConfig, teacher: Teacher, images: int) -> Tensor:
     return torch.randint(256, shape, dtype=torch.uint8, generator=generator(0, "estimate.canvases"))
 
 
-def _canvas_bytes(config: RunConfig, teacher: Teacher) -> int:
-    return teacher.input_shape[0] * math.prod(config.synthesis.canvas_size(teacher.input_shape))
-
-
 def _memory(config: RunConfig, teacher: Teacher, space: SearchSpace) -> int:
     """The larger of a shard and of a training step beside the canvases, over what this process has already."""
     network = _retrained(config, teacher, space).eval()
     step = module_activations(network, teacher.input_shape) * max(config.search.batch_size, config.retrain.batch_size)
-    canvases = config.synthesis.images * _canvas_bytes(config, teacher)
+    canvases = config.synthesis.images * canvas_bytes(teacher, config.synthesis)
     if teacher.device.type == "cuda":
         present = torch.cuda.memory_allocated(teacher.device)
         canvases = canvases if canvases <= total_memory(teacher.device) // DEVICE_SHARE else 0
@@ -288,7 +302,7 @@ def _memory(config: RunConfig, teacher: Teacher, space: SearchSpace) -> int:
 
 def _disk(config: RunConfig, teacher: Teacher, space: SearchSpace) -> int:
     """Dataset without compression, what the engine learned, the largest checkpoint, and the report."""
-    synthesis, canvas = config.synthesis, _canvas_bytes(config, teacher)
+    synthesis, canvas = config.synthesis, canvas_bytes(teacher, config.synthesis)
     # Targets and soft labels in float32, round and loss of each image.
     dataset = synthesis.images * (canvas + 2 * 4 * teacher.num_classes + 8)
     with torch.device("meta"):

@@ -67,7 +67,8 @@ class Processes(_Workers):
     name: Literal["processes"] = "processes"
     devices: tuple[int, ...] = Field(
         default=(),
-        description="CUDA devices by number: each process sees one of them, in turn; none: every process sees all",
+        description="CUDA devices, by number among those that CUDA_VISIBLE_DEVICES shows: each process sees one of "
+        "them, in turn; none: every process sees all",
     )
 
     def shards_at_once(self) -> int:

@@ -65,13 +65,18 @@ def shard_bytes(teacher: Teacher, config: SynthesisConfig) -> int:
 
     Measured peaks are about twice as high (docs/results/synthesis-speed.md). The generator's network counts, too.
     """
-    values = teacher.input_shape[0] * math.prod(config.canvas_size(teacher.input_shape))
+    values = canvas_bytes(teacher, config)
     kept = activations(teacher)
     if isinstance(config.engine, GeneratorSpec):
         latents = torch.zeros(1, config.engine.latent, device="meta")
         targets = torch.zeros(1, teacher.num_classes, device="meta")
         kept += layer_outputs(blank_generator(teacher, config, config.engine), latents, targets)
     return config.batch_size * (values * BYTES_PER_CANVAS_VALUE + kept * BYTES_PER_ACTIVATION)
+
+
+def canvas_bytes(teacher: Teacher, config: SynthesisConfig) -> int:
+    """Size of a canvas as it is kept."""
+    return teacher.input_shape[0] * math.prod(config.canvas_size(teacher.input_shape))
 
 
 def learned_bytes(teacher: Teacher, config: SynthesisConfig) -> int:

@@ -124,6 +124,12 @@ def digest_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def free_space(directory: Path) -> int:
+    """Bytes that are free on the disk of a folder, which need not exist yet."""
+    existing = next(folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
 def remove_leftovers(directory: Path) -> int:
     """Delete temporary files and folders that killed processes left; call it only while holding the directory's lock.
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from pydantic import TypeAdapter, ValidationError
 
 from storage.dataset import DatasetLayout
@@ -51,7 +51,7 @@ class ExportedImages:
         read = _read_folder if (self.root / LABELS_FILE).exists() else _read_tar
         try:
             arrays = read(self.root, self.layout, round_, shard)
-        except (OSError, KeyError, TypeError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
+        except (StorageError, OSError, KeyError, TypeError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
             raise StorageError(f"round {round_} shard {shard} in {self.root} cannot be read: {error}") from error
         for name in ("targets", "soft_labels"):
             rows = arrays[name]
@@ -80,7 +80,8 @@ class PlainImages:
         """Height and width of the images, if all are of one size; else None."""
         sizes = set()
         for name in self.files:
-            sizes.add(_opened(self.root / name, lambda image: image.size))
+            path = self.root / name
+            sizes.add(_opened(path, path, lambda image: image.size))
             if len(sizes) > 1:
                 return None
         ((width, height),) = sizes
@@ -100,9 +101,10 @@ class PlainImages:
             uint8, [images, channels, height, width].
 
         Raises:
-            StorageError: If one is no image.
+            StorageError: If one is no image, or a part of one; names it.
         """
-        return np.stack([_opened(self.root / self.files[number], lambda i: _fitted(i, canvas)) for number in numbers])
+        paths = [self.root / self.files[number] for number in numbers]
+        return np.stack([_opened(path, path, lambda image: _fitted(image, canvas)) for path in paths])
 
 
 def open_images(folder: Path) -> ExportedImages | PlainImages:
@@ -212,21 +214,27 @@ def _png(content: bytes, name: str, layout: DatasetLayout) -> np.ndarray:
     def exact(image: Image.Image) -> np.ndarray:
         channels, height, width = layout.canvas
         if image.size != (width, height) or image.mode != ("L" if channels == 1 else "RGB"):
-            raise ValueError(f"{name} is {image.mode} of {image.size}, the canvas is {layout.canvas}")
+            raise StorageError(f"{name} is {image.mode} of {image.size}, the canvas is {layout.canvas}")
         return _channels_first(image)
 
-    return _opened(io.BytesIO(content), exact)
+    return _opened(io.BytesIO(content), name, exact)
 
 
-def _opened(source: Path | io.BytesIO, use: Callable[[Image.Image], Any]) -> Any:
-    """What `use` makes of an image; one whose header promises more pixels than memory is not decoded."""
-    name = source if isinstance(source, Path) else "an image"
+def _opened(source: Path | io.BytesIO, name: Path | str, use: Callable[[Image.Image], Any]) -> Any:
+    """What `use` makes of an image; one whose header promises more pixels than memory is not decoded.
+
+    Raises:
+        StorageError: If it is no whole image; says its name.
+        OSError: If its file cannot be read for now.
+    """
     try:
         with Image.open(source) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):
                 raise StorageError(f"{name} has {image.width}x{image.height} pixels, which is refused")
             return use(image)
-    except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise StorageError(f"{name} is no image that can be read: {error}") from error
 
 

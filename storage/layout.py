@@ -160,7 +160,7 @@ class RunLayout:
         return self.root / "records" / f"{piece}.json"
 
     def manifest(self, piece: str) -> Path:
-        """The manifest of a finished piece of work, such as "synthesis-r001-s00002" or "search"."""
+        """The manifest of a finished piece of work, such as "synthesis-round-001-shard-00002" or "search"."""
         return self.root / "manifests" / f"{piece}.json"
 
     def manifests(self) -> list[Path]:

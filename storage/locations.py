@@ -26,12 +26,17 @@ OUTAGES = {
 def location(text: str | Path) -> Path:
     """The path that a text names: of a folder, or with `://` in it, of a prefix in an object store.
 
+    `~` at the start of a folder's is the home directory, as in a shell.
+
     Raises:
-        StorageError: If no store is known for the URL, or its package is not installed.
+        StorageError: If no store is known for the URL, or its package is not installed; or `~` is no known user's.
     """
     protocol, separator, name = str(text).partition("://")
     if not separator:
-        return Path(text)
+        try:
+            return Path(text).expanduser()
+        except RuntimeError as error:
+            raise StorageError(f"{text} is in the home directory of no known user") from error
     if protocol not in EXTRAS or not name.strip("/"):
         known = ", ".join(f"{kind}://bucket/run" for kind in EXTRAS)
         raise StorageError(f"{text} is neither a folder nor a URL like {known}")

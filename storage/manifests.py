@@ -52,7 +52,7 @@ class Manifest(BaseModel):
     """One finished piece of work.
 
     Attributes:
-        piece: Its name, such as "synthesis-r001-s00002" or "search".
+        piece: Its name, such as "synthesis-round-001-shard-00002" or "search".
         key: Digest of everything that it was made from; equal keys mean equal content.
         digest: Digest of its content, what later stages build their keys from.
         files: SHA-256 of every file that belongs to it, by path relative to the run directory.

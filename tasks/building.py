@@ -10,8 +10,10 @@ from pathlib import Path
 from nas_core.baselines import check_baselines
 from nas_core.config import RunConfig
 from nas_core.device import resolve_device
+from nas_core.errors import InputError
+from nas_core.evaluation.data import LabelledImages
 from nas_core.evaluation.dataset_quality import check_verifier
-from nas_core.memory import check_memory
+from nas_core.memory import canvas_bytes, check_memory
 from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.search_spaces.lookup import AccuracyTable
@@ -21,7 +23,9 @@ from nas_core.strategies import Budget, make_budget, strategies
 from nas_core.synthesis.build import check_synthesis
 from nas_core.teachers import Teacher, teachers
 from nas_core.training.retraining import check_retraining
+from storage.files import digest_of_json
 from tasks.execution import check_execution
+from tasks.run import Checked
 
 
 def build_space(spec: ScalableSpec, teacher: Teacher) -> SearchSpace:
@@ -42,26 +46,50 @@ def build_budget(config: RunConfig, latency_table: Path | None = None) -> Budget
 
 
 def accuracy_table(config: RunConfig) -> AccuracyTable | None:
-    """The true accuracies that a config names, for the report only."""
+    """The true accuracies that a config names, for the report only; read once per process, as that may take minutes."""
     named = config.evaluation.table
-    return None if named is None else AccuracyTable.read(named.path, named.column)
+    if named is None:
+        return None
+    written = named.path.stat().st_mtime_ns if named.path.exists() else None
+    return _table(named.path, named.column, written)
 
 
-def preflight(config: RunConfig) -> str:
+@functools.lru_cache(maxsize=1)
+def _table(path: Path, column: str, _written: int | None) -> AccuracyTable:
+    return AccuracyTable.read(path, column)
+
+
+def real_images(key: str, spec: Spec, teacher: Teacher) -> LabelledImages:
+    """The labelled images that a config names, as its teacher sees them.
+
+    Args:
+        key: The section's in the config, such as evaluation.data.
+        spec: The section.
+        teacher: The teacher.
+
+    Raises:
+        InputError: If they are not there or do not fit; begins with the key.
+    """
+    try:
+        return data_sources.build(spec, teacher=teacher)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from error
+
+
+def preflight(config: RunConfig) -> Checked:
     """Find what would make the run fail, in seconds and without writing anything.
-
-    Returns:
-        The teacher's fingerprint.
 
     Raises:
         InputError: With one sentence about the first thing that is wrong.
     """
     resolve_device(config.device)
-    check_execution(config.execution)
+    check_execution(config.execution, config.device)
     teacher = _load(config.teacher.model_dump_json(), config.device)
     verifier = load_verifier(config)
+    sources = {}
     if verifier is not None:
         check_verifier(verifier, teacher)
+        sources["evaluation.verifier"] = verifier.fingerprint()
     check_synthesis(teacher, config.synthesis)
     check_memory(teacher, config.synthesis, config.execution.shards_at_once())
     spec, retrain = config.search.space, config.retrain
@@ -72,10 +100,16 @@ def preflight(config: RunConfig) -> str:
     table = accuracy_table(config)
     if table is not None:
         table.check_covers(space)
-    for section in (config.evaluation, config.finetune):
+        sources["evaluation.table"] = digest_of_json(table.accuracies)
+    for name, section in (("evaluation", config.evaluation), ("finetune", config.finetune)):
         if section is not None and section.data is not None:
-            data_sources.build(section.data, teacher=teacher)
-    return teacher.fingerprint()
+            images = real_images(f"{name}.data", section.data, teacher)
+            if section is config.finetune and len(images) < 2:
+                raise InputError(f"finetune.data: {images.source} holds one image, and a batch needs two; give more")
+            sources[f"{name}.data"] = images.fingerprint()
+    return Checked(
+        teacher=teacher.fingerprint(), sources=sources, canvas_bytes=canvas_bytes(teacher, config.synthesis)
+    )
 
 
 def load_verifier(config: RunConfig) -> Teacher | None:
@@ -91,6 +125,26 @@ def load_teacher(spec: Spec, device: str) -> Teacher:
         InputError: If it cannot be loaded, or the device is not there.
     """
     return _load(spec.model_dump_json(), device)
+
+
+def same_teacher(spec: Spec, device: str, fingerprint: str) -> Teacher:
+    """The teacher that a run began with, on a device; loaded and compared once per process.
+
+    Raises:
+        InputError: If it cannot be loaded, or is another one by now.
+    """
+    return _load_same(spec.model_dump_json(), device, fingerprint)
+
+
+@functools.lru_cache(maxsize=4)
+def _load_same(spec_json: str, device: str, fingerprint: str) -> Teacher:
+    teacher = _load(spec_json, device)
+    if (found := teacher.fingerprint()) != fingerprint:
+        raise InputError(
+            f"the teacher's weights are not those that the run began with (fingerprint {fingerprint[:12]}, here "
+            f"{found[:12]}): restore them, or choose another --run-dir"
+        )
+    return teacher
 
 
 @functools.lru_cache(maxsize=4)

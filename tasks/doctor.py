@@ -19,6 +19,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from nas_core.memory import total_memory
 from nas_core.precision import resolve_precision
 from nas_core.reporting.wording import byte_size
+from storage.files import free_space
 
 LEAST_DISK = 2**30  # bytes; the demo takes some MiB, a run on large images GiB
 LEAST_MEMORY = 2 * 2**30
@@ -149,7 +150,7 @@ def _disk(directory: Path) -> Iterator[Finding]:
         yield Finding(Verdict.MISSING, "run directories", trouble, mend)
         return
     yield Finding(Verdict.OK, "run directories", f"{directory.absolute()} can be written")
-    free = shutil.disk_usage(_existing(directory)).free
+    free = free_space(directory)
     short = free < LEAST_DISK
     mend = "make room, or give --run-dir on another disk" if short else ""
     yield Finding(Verdict.LOOK if short else Verdict.OK, "free disk", byte_size(free), mend)

@@ -6,10 +6,10 @@ from torch import nn
 
 from nas_core.evaluation.accuracy import agreement, top1
 from nas_core.ops.cost import count_macs, count_parameters
-from nas_core.settings.data import data_sources
 from storage.files import digest_of_json, write_json
 from storage.manifests import Manifest
 from tasks.baselines import load_baseline
+from tasks.building import real_images
 from tasks.data import batches, load_images
 from tasks.retrain import load_finetuned, load_model
 from tasks.run import Run
@@ -29,7 +29,7 @@ def evaluate_student(
     student, description = load_model(run.layout.root)
     images, split = load_images(run)
     held_out = batches(run, images, split.held_out, config.batch_size)
-    real = None if config.data is None else data_sources.build(config.data, teacher=teacher)
+    real = None if config.data is None else real_images("evaluation.data", config.data, teacher)
 
     def judged(network: nn.Module) -> dict[str, Any]:
         network.to(teacher.device)

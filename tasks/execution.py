@@ -19,23 +19,32 @@ from prefect import Task
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from nas_core.errors import InputError
 from nas_core.execution import Dask, Execution, Local, Processes, Ray
 from tasks.logs import log_to
-from tasks.stopping import obey_parent, saving_on_termination
+from tasks.stopping import STOP, obey_parent, saving_on_termination
 
 
-def check_execution(execution: Execution) -> None:
-    """Refuse an engine that is not installed, and devices that are not there.
+def check_execution(execution: Execution, device: str) -> None:
+    """Refuse an engine that is not installed, and devices that are not there or not the run's.
+
+    Args:
+        execution: Where independent pieces of work run.
+        device: The config's.
 
     Raises:
-        InputError: Naming what is missing.
+        InputError: Naming what is missing or contradicts itself.
     """
     if isinstance(execution, (Dask, Ray)) and importlib.util.find_spec(f"prefect_{execution.name}") is None:
         raise InputError(f"execution: {execution.name} is not installed: pip install 'dfnas[{execution.name}]'")
     if isinstance(execution, Processes) and execution.devices:
+        if device not in ("auto", "cuda"):
+            raise InputError(
+                f"execution.devices gives each process a CUDA device, and device = {device} another one: leave either "
+                "out"
+            )
         import torch
 
         there = torch.cuda.device_count()
@@ -78,18 +87,26 @@ _BESIDE: ContextVar[_Beside | None] = ContextVar("_BESIDE", default=None)
 def conducting(execution: Execution, log: Path) -> Iterator[None]:
     """Within, `submit` places tasks in the flow's process or, unless `execution` is local, in one beside it.
 
+    However this is left, what has not begun is dropped, and what has begun is waited for: afterwards nothing works in
+    the run directory any more.
+
     Args:
         execution: Where independent pieces of work run.
         log: File for the log of that process.
     """
+    STOP.clear()  # An earlier run in this process may have been stopped.
     beside = None if isinstance(execution, Local) else _Beside(execution, log)
     token = _BESIDE.set(beside)
     try:
-        yield
+        with saving_on_termination():
+            yield
     finally:
         _BESIDE.reset(token)
         if beside is not None:
             beside.rest()
+        flow = FlowRunContext.get()
+        if flow is not None and isinstance(flow.task_runner, ThreadPoolTaskRunner):
+            flow.task_runner.cancel_all()
 
 
 def submit(
@@ -115,6 +132,14 @@ def submit(
     # Waited for here, so that the failure of a task ends the flow in its own words.
     known = {name: _resolved(value) for name, value in parameters.items()}
     return task.submit(**known) if done(**known) else beside.runner().submit(task, known)
+
+
+def outcome_of(future: PrefectFuture) -> Any:
+    """What a task returned, or the exception that it failed with."""
+    try:
+        return future.result()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the others from being waited for
+        return error
 
 
 def _resolved(value: Any) -> Any:
@@ -163,11 +188,17 @@ def _processes(execution: Processes, log: Path, stack: ExitStack) -> TaskRunner[
     log.parent.mkdir(parents=True, exist_ok=True)
     devices = multiprocessing.get_context("spawn").SimpleQueue()
     for worker in range(execution.workers if execution.devices else 0):
-        devices.put(execution.devices[worker % len(execution.devices)])
+        devices.put(visible_device(execution.devices[worker % len(execution.devices)]))
     preparation = (log, devices if execution.devices else None)
     return stack.enter_context(
         ProcessPoolTaskRunner(execution.workers, initializer=prepare_worker, initargs=preparation)
     )
+
+
+def visible_device(number: int) -> str:
+    """What CUDA_VISIBLE_DEVICES calls a device, by its number among those that this process sees."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return seen.split(",")[number].strip() if seen else str(number)
 
 
 def _runner(execution: Execution, log: Path, stack: ExitStack) -> TaskRunner[Any]:
@@ -196,17 +227,17 @@ def _runner(execution: Execution, log: Path, stack: ExitStack) -> TaskRunner[Any
     return context.task_runner
 
 
-def prepare_worker(log: Path, devices: "SimpleQueue[int] | None") -> None:
+def prepare_worker(log: Path, devices: "SimpleQueue[str] | None") -> None:
     """Make a new process a worker: with a log, a device, and an end when its flow ends.
 
     Args:
         log: File that Prefect's log goes to.
-        devices: Numbers of CUDA devices, of which it takes one; None: it sees all.
+        devices: CUDA devices, as CUDA_VISIBLE_DEVICES calls them, of which it takes one; None: it sees all.
     """
     log_to(log, verbose=False)
     obey_parent()
     if devices is not None:
         import torch
 
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(devices.get())
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices.get()
         torch.cuda.init()  # From here on that choice is fixed for this process, whatever the environment says.

@@ -1,10 +1,10 @@
 """Fine-tuning of the student on the user's real images: a result of its own, which is not data-free."""
 
 from nas_core.finetuning import finetune
-from nas_core.settings.data import data_sources
 from storage.files import digest_of_file, digest_of_json, write_json
 from storage.manifests import Manifest
 from tasks.artifacts import task_progress
+from tasks.building import real_images
 from tasks.retrain import load_model, write_weights
 from tasks.run import Run
 from tasks.stage import Product, round_figure, stage_checkpoint
@@ -15,7 +15,7 @@ def finetune_student(run: Run, piece: str, key: str, _model: Manifest) -> Produc
     config, teacher = run.config.finetune, run.teacher()
     assert config is not None
     network, description = load_model(run.directory)
-    images = data_sources.build(config.data, teacher=teacher)
+    images = real_images("finetune.data", config.data, teacher)
     checkpoint = stage_checkpoint(run, piece, key)
     progress = task_progress(piece, run.artifact(piece))
     history = finetune(network.to(teacher.device), images, config, run.config.seed, checkpoint, progress)

@@ -1,6 +1,6 @@
 """Before the first run: a config that fits a teacher, and what a run will take on this machine."""
 
-import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from nas_core.reporting.wording import byte_size, duration
 from nas_core.teachers import teachers
 from nas_core.teachers.torchvision_source import one_of
 from nas_core.teachers.weights import read_state_dict
-from tasks.building import build_space, load_teacher, preflight
+from storage.files import free_space
+from tasks.building import build_space, load_teacher, preflight, real_images
 
 LONG_SECONDS = 2 * 3600  # of synthesis; more than most people want to wait for a first look
 
@@ -68,20 +69,31 @@ def _torchvision(network: str, weights: str | None) -> dict[str, Any]:
     entries = models.get_model_weights(known)
     if weights is None:
         return {"name": "torchvision", "network": known}
-    if not Path(weights).exists() and weights in entries.__members__:
+    path = Path(weights).expanduser()
+    if not path.exists() and weights in entries.__members__:
         return {"name": "torchvision", "network": known, "weights": weights}
-    *_, last = read_state_dict(Path(weights)).values()
+    classes = _class_count(models, known, path)
     preprocessing = entries.__members__["DEFAULT"].transforms()
     return {
         "name": "checkpoint",
         "factory": f"torchvision.models:{known}",
-        "arguments": {"num_classes": len(last)},
+        "arguments": {"num_classes": classes},
         "weights": weights,
         "input_shape": [3, preprocessing.crop_size[0], preprocessing.crop_size[0]],
         "mean": list(map(float, preprocessing.mean)),
         "std": list(map(float, preprocessing.std)),
-        "num_classes": len(last),
+        "num_classes": classes,
     }
+
+
+def _class_count(models: Any, network: str, weights: Path) -> int:
+    """Length of a torchvision network's last layer in a weights file, whose own order may be any."""
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of weights that have no values here
+        *_, last = dict(models.get_model(network, weights=None).named_parameters())
+    state = read_state_dict(weights)
+    if last not in state:
+        raise InputError(f"'{weights}' has no '{last}', the last layer of {network}: it is of another network")
+    return len(state[last])
 
 
 def _complaint(detail: Any) -> str:
@@ -98,7 +110,9 @@ def estimate_run(config: RunConfig) -> Estimate:
     """What a run of a valid config will take here, measured in about ten seconds."""
     preflight(config)
     teacher = load_teacher(config.teacher, config.device)
-    return estimate(config, teacher, build_space(config.search.space, teacher))
+    named = config.finetune
+    images = 0 if named is None else len(real_images("finetune.data", named.data, teacher))
+    return estimate(config, teacher, build_space(config.search.space, teacher), images)
 
 
 def estimate_lines(config: RunConfig, there: Estimate, directory: Path) -> list[str]:
@@ -110,8 +124,7 @@ def estimate_lines(config: RunConfig, there: Estimate, directory: Path) -> list[
         directory: The run directory to be, or any folder on its disk.
     """
     parts = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in there.seconds.items())
-    existing = next(parent for parent in (directory.absolute(), *directory.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_space(directory)
     device = resolve_device(config.device)
     name = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device}, {torch.get_num_threads()} threads"

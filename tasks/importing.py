@@ -46,7 +46,10 @@ def import_section(config: RunConfig, folder: Path) -> dict[str, Any]:
         _classes(images, teacher)
         size = shard_size(len(images.files), config.synthesis.batch_size)
         layout = DatasetLayout(1, len(images.files) // size, size, (channels, *canvas), teacher.num_classes)
-    return config.synthesis.model_dump(mode="json") | {
+    values = config.synthesis.model_dump(mode="json")
+    return values | {
+        # What starts a round says nothing of images that are there already.
+        "labels": values["labels"] | {"start": "noise"},
         "rounds": layout.rounds,
         "shards": layout.shards,
         "batch_size": layout.batch_size,

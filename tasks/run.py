@@ -1,6 +1,7 @@
 """A run: its config, its directory and its teacher, checked before anything expensive starts."""
 
 import importlib.metadata
+import logging
 import platform
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,19 +16,41 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from nas_core.config import RunConfig, flatten
 from nas_core.errors import InputError
 from nas_core.execution import Execution, ExecutionSpec, Local
+from nas_core.reporting.wording import byte_size
 from nas_core.settings.spaces import ScalableSpec
+from nas_core.settings.synthesis import ImportedSpec
+from nas_core.synthesis.config import SynthesisConfig
 from storage.errors import InUseError, StorageError
-from storage.files import digest_of_json, exclusive, refuse_outside_links, remove_leftovers, write_bytes
+from storage.files import digest_of_json, exclusive, free_space, refuse_outside_links, remove_leftovers, write_bytes
 from storage.integrity import config_digest
 from storage.layout import RunLayout
-from storage.locations import location, reach
+from storage.locations import is_remote, location, reach
 from storage.manifests import Provenance
 from tasks.reuse import check_reusable, differences
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from nas_core.search_spaces import SearchSpace
     from nas_core.strategies import Budget
     from nas_core.teachers import Teacher
+
+
+class Checked(BaseModel):
+    """What `preflight` read of all that a config names, told by its content.
+
+    Attributes:
+        teacher: The teacher's fingerprint.
+        sources: Digests of verifier, real images and table of accuracies, as far as there are any, by their key in the
+            config.
+        canvas_bytes: Size of a canvas, in bytes.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    teacher: str
+    sources: dict[str, str]
+    canvas_bytes: int
 
 
 class Run(BaseModel):
@@ -39,6 +62,7 @@ class Run(BaseModel):
         directory: The run directory.
         config: The config as resolved.
         fingerprint: The teacher's.
+        sources: See `Checked`; empty for those who only look at a run.
         reuse: Directory of another run, of which pieces that this one would make alike are taken over; None: all are
             made here.
     """
@@ -48,6 +72,7 @@ class Run(BaseModel):
     directory: str
     config: RunConfig
     fingerprint: str
+    sources: dict[str, str] = {}
     reuse: str | None = None
 
     @property
@@ -71,10 +96,14 @@ class Run(BaseModel):
         return "-".join(filter(None, ["dfnas", self.config.name, part]))
 
     def teacher(self) -> "Teacher":
-        """The teacher on the run's device."""
+        """The teacher on the run's device.
+
+        Raises:
+            InputError: If it is another one by now, or on this machine.
+        """
         from tasks import building
 
-        return building.load_teacher(self.config.teacher, self.config.device)
+        return building.same_teacher(self.config.teacher, self.config.device, self.fingerprint)
 
     def verifier(self) -> "Teacher | None":
         """The other classifier that judges the images, on the run's device."""
@@ -112,11 +141,8 @@ def run_layout(config: RunConfig, directory: str | None = None) -> RunLayout:
 
 
 @task(name="check", task_run_name="check config", cache_policy=NO_CACHE, tags=["dfnas"])
-def check_config(config: RunConfig) -> str:
+def check_config(config: RunConfig) -> Checked:
     """Load the teacher, and check that everything in the config fits it.
-
-    Returns:
-        The teacher's fingerprint.
 
     Raises:
         InputError: With one sentence about the first thing that is wrong.
@@ -127,27 +153,29 @@ def check_config(config: RunConfig) -> str:
 
 
 def open_run(
-    config: RunConfig, directory: str | None = None, fingerprint: str | None = None, reuse: str | None = None
+    config: RunConfig, directory: str | None = None, checked: Checked | None = None, reuse: str | None = None
 ) -> Run:
     """Check the config and open its run directory, new or to be resumed.
 
     Args:
         config: What to run.
         directory: Where: a folder, or the URL of a prefix in an object store; by default `runs/<name>`.
-        fingerprint: The teacher's, if the config has passed `preflight` already; None: it does so here.
+        checked: What `preflight` said, if the config has passed it already; None: it does so here.
         reuse: Directory of another run to take pieces over from, or its URL.
 
     Raises:
-        InputError: If the config is wrong, or the directory is in use, cannot be written, or belongs to another
-            config or teacher; or if the run to reuse has other images. Says what differs.
+        InputError: If the config is wrong, or the directory is in use, cannot be written, is too full, or belongs to
+            another config or teacher; or if the run to reuse has other images. Says what differs.
     """
     layout = run_layout(config, directory)
     known = refuse_other_run(layout, config)
     other = None if reuse is None else load_run(reuse)
+    found = checked or check_config.fn(config)
     run = Run(
         directory=str(layout.root),
         config=config,
-        fingerprint=fingerprint or check_config.fn(config),
+        fingerprint=found.teacher,
+        sources=found.sources,
         reuse=other and other.directory,
     )
     if other is not None:
@@ -157,6 +185,9 @@ def open_run(
             f"{layout.root} was made with another teacher (fingerprint {known.teacher[:12]}, now "
             f"{run.fingerprint[:12]}): choose another --run-dir, or restore the weights"
         )
+    if known is not None:
+        _warn_of_other_versions(known)
+    _refuse_full_disk(layout, config.synthesis, found.canvas_bytes)
     values = config.content()
     ours = known or Provenance(
         config=digest_of_json(values), teacher=run.fingerprint, seed=config.seed, versions=versions()
@@ -304,6 +335,30 @@ def last_execution(layout: RunLayout) -> Execution:
         return TypeAdapter(ExecutionSpec).validate_python(Provenance.read(layout.provenance).execution)
     except (StorageError, ValidationError):
         return Local()
+
+
+def _refuse_full_disk(layout: RunLayout, config: SynthesisConfig, canvas_bytes: int) -> None:
+    """Refuse a folder on whose disk the images that are still to be made find no room."""
+    if is_remote(layout.root) or isinstance(config.engine, ImportedSpec):
+        return  # Canvases that were made hardly compress, imported ones may.
+    done = sum(path.name.startswith("synthesis-") for path in layout.manifests())
+    needed = (config.rounds * config.shards - done) * config.batch_size * canvas_bytes
+    free = free_space(layout.root)
+    if needed > free:
+        raise InputError(
+            f"the images to be made take {byte_size(needed)}, and the disk of {layout.root} has {byte_size(free)} "
+            "free: lower synthesis.shards, make room, or choose --run-dir on another disk"
+        )
+
+
+def _warn_of_other_versions(known: Provenance) -> None:
+    """Say in the log with which other versions a run goes on than it began with."""
+    for name, now in versions().items():
+        if (then := known.versions.get(name, now)) != now:
+            logger.warning(
+                "the run began with %s %s and goes on with %s: what it makes from here on may be other bytes",
+                name, then, now,
+            )  # fmt: skip
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ from prefect.task_runners import TaskRunner
 from nas_core.errors import InputError
 from storage.manifests import Manifest
 from tasks.artifacts import show_table
-from tasks.execution import placing
+from tasks.execution import outcome_of, placing
 from tasks.run import Run
 from tasks.shard_table import ShardTable, WaitingError
 from tasks.stage import RETRIES, piece_name
@@ -89,17 +89,10 @@ def _one_by_one(run: Run, first: Manifest, runner: TaskRunner, table: ShardTable
     outcomes: dict[str, Manifest | Exception] = {}
     for (round_, shard), future in futures.items():
         waiting = isinstance(outcomes.get(_piece(round_ - 1, shard)), Exception)
-        outcome = WaitingError() if waiting else _outcome(future)
+        outcome = WaitingError() if waiting else outcome_of(future)
         outcomes[_piece(round_, shard)] = outcome
         table.add((round_, shard), outcome)
     return outcomes
-
-
-def _outcome(future: PrefectFuture[Manifest]) -> Manifest | Exception:
-    try:
-        return future.result()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the other shards from being made
-        return error
 
 
 def _in_groups(run: Run, first: Manifest, runner: TaskRunner, table: ShardTable) -> Outcomes:
@@ -123,7 +116,7 @@ def _outcomes_of_group(run: Run, group: range, future: PrefectFuture[Outcomes]) 
         return future.result()
     except GroupError as error:
         return error.outcomes
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:  # noqa: BLE001 - as in `outcome_of`
         return {_piece(r, s): error for s in group for r in range(run.config.synthesis.rounds)}
 
 

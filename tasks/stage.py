@@ -1,7 +1,8 @@
 """What makes every step cached, resumable and checked: a `Stage` around a function.
 
 A step's *key* is the digest of all that its content depends on: the stage and its code version, the seed, the
-teacher's fingerprint, the config sections that it reads, the digests of what came before, and its position.
+teacher's fingerprint, the config sections that it reads and the content of the real data that they name, the digests of
+what came before, and its position.
 When the work is done its manifest (key, digest, files with checksums) is written last. The run directory is the
 truth: a manifest with the same key whose files are sound means done. Prefect's cache, keyed alike, mirrors it.
 """
@@ -162,6 +163,11 @@ class Stage:
     def key(self, run: Run, upstream: list[Any], position: dict[str, int]) -> str:
         """Digest of all that a piece's content depends on."""
         settings = run.config.model_dump(mode="json")
+        sources = {
+            name: digest
+            for name, digest in run.sources.items()
+            if any(f"{name}.".startswith(f"{section}.") for section in self.sections)
+        }
         return digest_of_json(
             {
                 "stage": self.name,
@@ -169,6 +175,7 @@ class Stage:
                 "seed": run.config.seed,
                 "teacher": run.fingerprint,
                 "config": {section: _part(settings, section) for section in self.sections},
+                **({"sources": sources} if sources else {}),
                 "upstream": [[m.digest for m in u] if isinstance(u, list) else u.digest for u in upstream],
                 "position": position,
             }

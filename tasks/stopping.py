@@ -1,7 +1,7 @@
-"""SIGTERM, as a preempted machine sends it: work in progress saves its state, and the run ends as *Crashed*.
+"""SIGTERM, as a preempted machine sends it, and Ctrl-C: work in progress is saved, and the run ends as *Crashed*.
 
-Prefect raises `TerminationSignal` in the flow's main thread. The work itself goes on in another thread or process, and
-learns of it by `STOP` the next time that it could save its state.
+Prefect raises `TerminationSignal` in the flow's main thread, Python `KeyboardInterrupt`. The work itself goes on in
+another thread or process, and learns of it by `STOP` the next time that it could save its state.
 """
 
 import multiprocessing
@@ -25,15 +25,15 @@ class StoppedError(Exception):
 def raise_if_stopped() -> None:
     """End the work at hand if this process has been asked to end."""
     if STOP.is_set():
-        raise StoppedError("stopped by SIGTERM, with its state saved: run again to go on")
+        raise StoppedError("stopped from outside, with its state saved: run again to go on")
 
 
 @contextmanager
 def saving_on_termination() -> Iterator[None]:
-    """Within, SIGTERM makes the work in progress, here and in child processes, save its state and stop."""
+    """Within, SIGTERM and Ctrl-C make the work in progress, here and in child processes, save its state and stop."""
     try:
         yield
-    except TerminationSignal:
+    except (TerminationSignal, KeyboardInterrupt):
         STOP.set()
         for child in multiprocessing.active_children():
             child.terminate()

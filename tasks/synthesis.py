@@ -5,7 +5,7 @@ import torch
 
 from nas_core.checkpoint import Checkpoint, Progress
 from nas_core.device import limited_threads
-from nas_core.evaluation.dataset_quality import DatasetQuality, dataset_quality
+from nas_core.evaluation.dataset_quality import JUDGED_IMAGES, DatasetQuality, dataset_quality
 from nas_core.reporting.figures import image_grid
 from nas_core.reporting.summary import layer_rows, quality_rows
 from nas_core.seeding import generator
@@ -21,8 +21,6 @@ from tasks.data import first_images, open_images, shown_classes
 from tasks.importing import import_record, import_shard
 from tasks.run import Run
 from tasks.stage import Product, round_figure, stage_checkpoint
-
-JUDGED_IMAGES = 1024
 
 
 def initialise_noise(run: Run, _piece: str, _key: str) -> Product:

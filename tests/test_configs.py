@@ -41,3 +41,58 @@ def test_the_papers_labels_are_a_preset_by_name():
     assert SynthesisConfig(labels="paper").labels == LabelCalibration(temperature=1, windows=1, start="noise")
     with pytest.raises(ValidationError, match="'papre' is no preset; give 'paper', or the fields"):
         SynthesisConfig(labels="papre")
+
+
+def test_a_tilde_in_a_path_is_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Where no shell has expanded it: in a file, after `--set KEY=`, in Prefect's form."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    values = yaml.safe_load((CONFIGS / "digits.yaml").read_text())
+    values["teacher"]["weights"] = "~/teacher.safetensors"
+    values["search"] |= {"latency_table": "~/latency.json", "max_macs": None}
+    values["evaluation"] |= {
+        "table": {"path": "~/table.csv", "column": "top1"},
+        "data": {"name": "folder", "path": "~/images"},
+    }
+    config = RunConfig.model_validate(values)
+    assert config.teacher.weights == tmp_path / "teacher.safetensors"
+    assert config.search.latency_table == tmp_path / "latency.json"
+    assert config.evaluation.table.path == tmp_path / "table.csv"
+    assert config.evaluation.data.path == tmp_path / "images"
+    values["teacher"]["weights"] = "~nobody-of-this-name/teacher.safetensors"
+    with pytest.raises(ValidationError, match="~nobody-of-this-name is the home directory of no known user"):
+        RunConfig.model_validate(values)
+
+
+def test_no_training_is_left_with_batches_of_one_image():
+    """BatchNorm would have no variance there: ten images, of which one would be left for validation."""
+    values = yaml.safe_load((CONFIGS / "digits.yaml").read_text())
+    with pytest.raises(ValidationError, match=r"retrain\.batch_size\n.*greater than or equal to 2"):
+        RunConfig.model_validate(values | {"retrain": {"batch_size": 1}})
+    values["synthesis"] |= {"rounds": 1, "shards": 1, "batch_size": 10}
+    with pytest.raises(ValidationError, match="10 synthetic images are too few"):
+        RunConfig.model_validate(values | {"search": values["search"] | {"validation_fraction": 0.1}})
+    RunConfig.model_validate(values | {"search": values["search"] | {"validation_fraction": 0.2}})
+
+
+@pytest.mark.parametrize(
+    ("learned", "judging"),
+    [
+        ({"name": "npz", "path": "examples/../examples/digits.npz"}, {"name": "npz", "path": "examples/digits.npz"}),
+        ({"name": "folder", "path": "real"}, {"name": "folder", "path": str(Path("real").resolve()), "resize": 40}),
+        (
+            {"name": "torchvision", "dataset": "MNIST", "root": "real", "download": True},
+            {"name": "torchvision", "dataset": "MNIST", "root": "./real", "split": "test"},
+        ),
+    ],
+)
+def test_a_network_is_not_judged_on_what_it_learned_from_however_that_is_written(learned: dict, judging: dict):
+    values = yaml.safe_load((CONFIGS / "digits.yaml").read_text())
+    with pytest.raises(ValidationError, match="are the same images"):
+        RunConfig.model_validate(values | {"finetune": {"data": learned}, "evaluation": {"data": judging}})
+
+
+def test_the_training_split_is_other_images_than_the_test_split():
+    values = yaml.safe_load((CONFIGS / "digits.yaml").read_text())
+    test = {"name": "torchvision", "dataset": "MNIST", "root": "real"}
+    finetune = {"data": test | {"split": "train"}}
+    RunConfig.model_validate(values | {"finetune": finetune, "evaluation": {"data": test}})

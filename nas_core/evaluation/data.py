@@ -5,6 +5,7 @@ anything expensive starts: building reads names, shapes and labels, but no pixel
 """
 
 import functools
+import hashlib
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from nas_core.errors import InputError
 from nas_core.settings.data import FolderSpec, NpzSpec, TorchvisionSpec, data_sources
-from nas_core.teachers.teacher import Teacher
+from nas_core.teachers.teacher import Teacher, reason_of
 
 Pixels = UInt8[Tensor, "channels height width"]
 
@@ -34,6 +35,7 @@ class LabelledImages:
         load: The bytes of the image at an index, gray or RGB, in any size.
         teacher: Gives input shape, mean and std; its device is where batches are made.
         resize: Length of the shorter side before the central crop, in pixels; None: just large enough to crop.
+        files: What tells the files from others of the same labels without reading a pixel, such as names and sizes.
 
     Raises:
         InputError: Without images, with a label that is none of the teacher's, or with `resize` below its input.
@@ -44,6 +46,7 @@ class LabelledImages:
     load: Callable[[int], Pixels]
     teacher: Teacher
     resize: int | None = None
+    files: str = ""
 
     def __post_init__(self) -> None:
         """Check what can be checked without reading a pixel."""
@@ -58,13 +61,17 @@ class LabelledImages:
             )
         if self.resize is not None and self.resize < max(height, width):
             raise InputError(
-                f"evaluation.data.resize = {self.resize} is smaller than the teacher's input of {height} x {width}; "
+                f"resize = {self.resize} is smaller than the teacher's input of {height} x {width}; "
                 f"give at least {max(height, width)}"
             )
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.labels)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the labels and `files`."""
+        return hashlib.sha256(self.labels.numpy().tobytes() + self.files.encode()).hexdigest()
 
     def batches(
         self, batch_size: int
@@ -107,10 +114,9 @@ def _gray(image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "1 height wid
 @data_sources.register(FolderSpec)
 def folder_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledImages:
     """Image files in one sub-folder per class; sub-folders are matched by name, else by alphabetical order."""
-    path = path.expanduser()
     channels = teacher.input_shape[0]
     if not path.is_dir():
-        raise InputError(f"evaluation.data.path = {path} is no folder; give one with a sub-folder per class")
+        raise InputError(f"{path} is no folder; give one with a sub-folder per class")
     if channels not in (1, 3):
         raise InputError(f"image files are gray or RGB, but the teacher takes {channels} channels; use an npz source")
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
@@ -127,7 +133,12 @@ def folder_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledI
         files += found
         labels += [label] * len(found)
     return LabelledImages(
-        f"folder {path.name}", torch.tensor(labels), lambda i: _decode(files[i], channels), teacher, resize
+        f"folder {path.name}",
+        torch.tensor(labels),
+        lambda i: _decode(files[i], channels),
+        teacher,
+        resize,
+        files=repr([(file.relative_to(path).as_posix(), file.stat().st_size) for file in files]),
     )
 
 
@@ -169,9 +180,8 @@ def _decode(file: Path, channels: int) -> Pixels:
 @data_sources.register(NpzSpec)
 def npz_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledImages:
     """Arrays of one .npz file; axis 1 holds the channels if its length is 1, 3 or the teacher's, else the last does."""
-    path = path.expanduser()
     if not path.is_file() or not zipfile.is_zipfile(path):  # a device would be read without end
-        raise InputError(f"evaluation.data.path = {path} is no .npz file; write one with numpy.savez")
+        raise InputError(f"{path} is no .npz file; write one with numpy.savez")
     shapes = {}
     for array, wanted in (("images", np.uint8), ("labels", np.integer)):
         shapes[array], dtype = _npz_header(path, array)
@@ -192,7 +202,9 @@ def npz_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledImag
 
     with np.load(path) as arrays:
         labels = torch.from_numpy(arrays["labels"].astype(np.int64))
-    return LabelledImages(f"npz {path.name}", labels, lambda i: images()[i], teacher, resize)
+    with zipfile.ZipFile(path) as archive:
+        checksums = repr([(member.filename, member.CRC) for member in archive.infolist()])
+    return LabelledImages(f"npz {path.name}", labels, lambda i: images()[i], teacher, resize, checksums)
 
 
 def _npz_header(path: Path, array: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -229,15 +241,16 @@ def torchvision_images(
     from torchvision import datasets
     from torchvision.transforms.v2.functional import pil_to_tensor
 
-    root = root.expanduser()
     kind = getattr(datasets, dataset)
     try:
         images = kind(root, train=split == "train", download=download)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         if download:
-            raise
+            raise InputError(
+                f"torchvision cannot fetch {dataset} into {root} ({reason_of(error)}); put its files there yourself"
+            ) from error
         raise InputError(
-            f"torchvision finds no complete {dataset} in {root}; correct evaluation.data.root, or set download: true"
+            f"torchvision finds no complete {dataset} in {root}; correct root, or set download: true"
         ) from error
     if len(images.classes) != teacher.num_classes:
         raise InputError(

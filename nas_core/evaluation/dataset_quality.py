@@ -23,6 +23,9 @@ from nas_core.synthesis.statistics import channel_statistics
 from nas_core.teachers.teacher import Teacher
 from nas_core.training.batches import SyntheticBatches
 
+JUDGED_IMAGES = 1024
+"""Images of a run's dataset that are judged, at random; of fewer, all."""
+
 NEAR_DUPLICATE = 0.01
 """Cosine distance of two images' features below which they count as near-duplicates."""
 

@@ -79,7 +79,8 @@ class LabelCalibration(Spec):
         "random windows of the finished canvas",
     )
     start: Literal["noise", "canvas"] = Field(
-        default="noise", description="what a round after the first starts from: new noise, or its previous canvases"
+        default="noise",
+        description="what a round after the first starts from: new noise, or its previous canvases (pixels alone)",
     )
 
     @model_validator(mode="before")

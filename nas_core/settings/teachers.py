@@ -1,12 +1,12 @@
 """The settings of teachers, by where they come from."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from nas_core.errors import InputError
 from nas_core.registry import Registry, Spec
+from nas_core.settings.files import UserPath
 
 if TYPE_CHECKING:
     from nas_core.teachers.teacher import Teacher
@@ -23,8 +23,9 @@ LARGEST_STATISTIC = 10.0
 class WeightsFileSpec(Spec):
     """What any teacher from a weights file has to say about its input and output."""
 
-    weights: Path = Field(
-        description="safetensors file or torch state dict; a relative path starts at the current directory"
+    weights: UserPath = Field(
+        description="safetensors file or torch state dict; a relative path starts at the current directory, and ~ is "
+        "your home directory"
     )
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         description="channels, height and width of the images that the network was trained on, in pixels"
@@ -98,7 +99,7 @@ class TimmSpec(Spec):
 
     name: Literal["timm"] = "timm"
     network: str = Field(description="name of the timm model, such as resnet18 or resnet18.a1_in1k")
-    weights: Path | None = Field(
+    weights: UserPath | None = Field(
         default=None,
         description="your weights of it, safetensors or torch state dict; none: timm's pretrained ones",
     )

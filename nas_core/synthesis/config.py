@@ -38,9 +38,10 @@ class SynthesisConfig(Spec):
 
     @model_validator(mode="after")
     def _engine_can_start_so(self) -> "SynthesisConfig":
-        if self.labels.start == "canvas" and self.engine.learns:
+        if self.labels.start == "canvas" and not isinstance(self.engine, PixelSpec):
             raise ValueError(
-                f"labels.start = canvas needs the engine 'pixels': '{self.engine.name}' draws every round anew"
+                f"labels.start = canvas needs the engine 'pixels': '{self.engine.name}' optimises no canvas of the "
+                "round before"
             )
         return self
 

@@ -1,6 +1,7 @@
 """What every synthesis engine offers: it turns the targets of a shard-round into images.
 
-Both engines share losses, regional update, labels and `ShardImages`; they differ in what they optimise.
+All engines share labels and `ShardImages`; those that make images share losses and regional update, and differ in what
+they optimise.
 """
 
 import abc
@@ -74,7 +75,8 @@ class SynthesisEngine(abc.ABC):
             generator: CPU generator of this shard-round: all draws.
             target_temperature: Temperature of `targets`, at which the teacher's predictions are compared with them.
                 The class loss is multiplied by its square (Hinton et al., arXiv:1503.02531, section 2).
-            start: Canvases to start from, for the pixel engine alone; none: it starts from Gaussian noise.
+            start: Canvases to start from, for the pixel engine; none: it starts from Gaussian noise. For imported
+                images, the canvases themselves. The generator takes none.
             checkpoint: Where an interrupted attempt left off, and where to save.
             progress: Called after every step.
         """

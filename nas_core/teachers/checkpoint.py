@@ -9,7 +9,7 @@ from torch import nn
 
 from nas_core.errors import InputError
 from nas_core.settings.teachers import CheckpointSpec, all_class_names, teachers
-from nas_core.teachers.teacher import Teacher, checked
+from nas_core.teachers.teacher import Teacher, checked, reason_of
 from nas_core.teachers.weights import load_weights
 
 
@@ -43,7 +43,7 @@ def build_network(factory: str, arguments: dict[str, Any]) -> nn.Module:
     """Call the factory that "module:callable" names.
 
     Raises:
-        InputError: If it cannot be imported, refuses the arguments, or returns no torch module.
+        InputError: If it cannot be imported, refuses the arguments, fails, or returns no torch module.
     """
     module_name, _, attribute = factory.partition(":")
     try:
@@ -52,12 +52,22 @@ def build_network(factory: str, arguments: dict[str, Any]) -> nn.Module:
         raise InputError(
             f"the factory '{factory}' cannot be imported ({error}); install it or add its folder to PYTHONPATH"
         ) from error
+    except Exception as error:
+        raise InputError(f"importing the factory '{factory}' raised {_words(error)}; fix it") from error
     try:
         network = build(**arguments)
     except TypeError as error:
         raise InputError(f"the factory '{factory}' refused the arguments {arguments} ({error}); fix them") from error
+    except Exception as error:
+        raise InputError(
+            f"the factory '{factory}' raised {_words(error)}; fix it, or its arguments {arguments}"
+        ) from error
     if not isinstance(network, nn.Module):
         raise InputError(
             f"the factory '{factory}' returned a {type(network).__name__}; it must return a torch.nn.Module"
         )
     return network
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {reason_of(error)}"

@@ -129,6 +129,11 @@ def checked(teacher: Teacher) -> Teacher:
             output = teacher.module(torch.zeros(2, *teacher.input_shape, device=teacher.device))
     except REFUSALS as error:
         raise InputError(f"the teacher's network cannot take {images} ({reason_of(error)}); fix input_shape") from error
+    except Exception as error:
+        raise InputError(
+            f"the teacher's network raised {type(error).__name__}: {reason_of(error)}; it is called with nothing but "
+            f"{images}, normalised"
+        ) from error
     expected = (2, teacher.num_classes)
     if not isinstance(output, Tensor) or output.shape != expected:
         found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"

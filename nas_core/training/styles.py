@@ -47,7 +47,7 @@ class RetrainConfig(Recipe):
         description="where the defaults of this section come from: plain (those below), darts (drop-path, auxiliary "
         "classifier and cutout, for cells) or mobile (scaled crops and averaged weights, for rows of blocks)",
     )
-    batch_size: int = Field(default=64, ge=1, description="images per batch")
+    batch_size: int = Field(default=64, ge=2, description="images per batch")
     # As in the public codes of CMI (arXiv:2105.08584) and FastDFKD (arXiv:2112.06253); measured in docs/retraining.md.
     temperature: float = Field(
         default=20.0,

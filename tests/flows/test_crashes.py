@@ -1,5 +1,6 @@
 """Runs that are told to end, or die: nothing is lost, and Prefect does not show them as running for ever."""
 
+import functools
 import json
 import multiprocessing
 import os
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from storage.errors import InUseError
+from storage.files import exclusive
 from tasks.stopping import obey_parent
 
 pytestmark = pytest.mark.slow
@@ -77,6 +80,34 @@ def test_sigterm_saves_the_work_in_progress_and_the_same_command_resumes(
         result = dfnas("run", patient_config, *options)
         assert result.returncode == 0, result.stderr
         assert dataset_digest(directory) == dataset_digest(finished_run)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_directory_stays_locked_until_the_work_in_progress_has_ended(
+    dfnas, prefect_server, patient_config: Path, tmp_path: Path, number: int, code: int
+):
+    """Also where a step takes long: what still works there must not meet the next run."""
+    directory = tmp_path / "run"
+    options = ["--run-dir", str(directory), "--until", "synthesis", "--set", "teacher.arguments.lingers=true"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "run", str(patient_config), *options],
+        env=dfnas.environment, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that runs the tests in the background has them, and so their children, ignore it.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    wait_until((tmp_path / "waiting").exists)
+    process.send_signal(number)
+    wait_until((tmp_path / "told").exists)
+    with pytest.raises(InUseError), exclusive(directory):
+        pass
+    (tmp_path / "go").touch()
+    _, text = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == code, text
+    assert "the same command resumes" in text
+    assert flow_state(prefect_server.api, directory) == "CRASHED"
+    assert (directory / "checkpoints" / "synthesis-round-000-shard-00000.pt").exists()
+    with exclusive(directory):
+        pass
 
 
 def test_a_run_goes_on_while_prefects_api_does_not_answer(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from flows import cli
@@ -63,9 +64,11 @@ def test_what_is_not_known_of_a_teacher_is_asked_for(tmp_path: Path):
         teacher_section("torchvision:resnet19", None)
 
 
-def test_a_torchvision_network_with_a_file_is_a_checkpoint_with_its_preprocessing(tmp_path: Path):
-    path = tmp_path / "mine.pt"
-    torch.save(torchvision.models.squeezenet1_1(num_classes=7).state_dict(), path)
+@pytest.mark.parametrize(("name", "save"), [("mine.pt", torch.save), ("mine.safetensors", save_file)])
+def test_a_torchvision_network_with_a_file_is_a_checkpoint_with_its_preprocessing(tmp_path: Path, name: str, save):
+    """Also of a file that keeps its tensors in another order than the network: safetensors sorts them."""
+    path = tmp_path / name
+    save(torchvision.models.squeezenet1_1(num_classes=7).state_dict(), path)
     section = teacher_section("torchvision:squeezenet1_1", str(path))
     assert section == {
         "name": "checkpoint",
@@ -77,6 +80,8 @@ def test_a_torchvision_network_with_a_file_is_a_checkpoint_with_its_preprocessin
         "std": [0.229, 0.224, 0.225],
         "num_classes": 7,
     }
+    with pytest.raises(InputError, match=rf"{name}' has no 'fc.bias', the last layer of resnet18"):
+        teacher_section("torchvision:resnet18", str(path))
     assert teacher_section("torchvision:resnet18", "IMAGENET1K_V1")["weights"] == "IMAGENET1K_V1"
     assert teacher_section("torchvision:resnet18", None) == {"name": "torchvision", "network": "resnet18"}
     assert teacher_section("timm:resnet18", None) == {"name": "timm", "network": "resnet18"}

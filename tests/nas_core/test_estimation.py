@@ -29,11 +29,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(estimation, "PATIENCE", 0.05)
 
 
-def estimate_of(*settings: str) -> estimation.Estimate:
+def estimate_of(*settings: str, real_images: int = 0) -> estimation.Estimate:
     config = read_config(PROJECT / "configs" / "digits.yaml", [*SMALL, *settings])
     teacher = teachers.build(config.teacher)
     space = spaces.build(config.search.space, input_shape=teacher.input_shape, num_classes=teacher.num_classes)
-    found = estimate(config, teacher, space)
+    found = estimate(config, teacher, space, real_images)
     assert found.memory > shard_bytes(teacher, config.synthesis)
     return found
 
@@ -58,6 +58,15 @@ def test_every_stage_is_measured(setting: str):
 def test_baselines_take_as_long_as_the_student():
     found = estimate_of("search.strategy={name: darts, epochs: 3}", "baselines=[random, handmade]", "retrain.width=2")
     assert found.seconds["baselines"] == 2 * found.seconds["retraining"]
+
+
+def test_fine_tuning_takes_what_retraining_takes_for_as_many_images():
+    config = read_config(PROJECT / "configs" / "digits.yaml", [*SMALL, "retrain.epochs=20"])
+    held_out, validation, train = split_sizes(config)
+    finetune = "finetune={epochs: 10, data: {name: npz, path: real.npz}}"
+    found = estimate_of("retrain.epochs=20", finetune, real_images=validation + train)
+    assert found.seconds["finetuning"] == pytest.approx(found.seconds["retraining"] / 2)
+    assert held_out > 0
 
 
 def test_ten_times_the_images_take_ten_times_the_disk_beyond_what_is_fixed():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from storage.errors import StorageError
 from storage.files import digest_of, digest_of_json, exclusive, read_json, remove_leftovers, write_bytes, write_json
+from storage.locations import location
 
 
 def test_json_reads_back_as_written(tmp_path: Path):
@@ -72,3 +73,11 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path):
         holder.wait()
     with exclusive(tmp_path):
         pass
+
+
+def test_a_tilde_is_the_home_directory_and_no_folder_of_that_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert location("~/runs/one") == tmp_path / "runs" / "one"
+    assert location("runs/~") == Path("runs/~")
+    with pytest.raises(StorageError, match="home directory of no known user"):
+        location("~nobody-of-this-name/runs")

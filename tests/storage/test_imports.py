@@ -1,5 +1,6 @@
 """Images from outside: exports come back bit for bit, plain folders are fitted, and nothing in either is trusted."""
 
+import errno
 import json
 import tarfile
 from pathlib import Path
@@ -159,6 +160,33 @@ def test_a_file_that_is_no_image_is_named(folder: Path):
     assert isinstance(images, PlainImages)
     with pytest.raises(StorageError, match=r"b\.png is no image that can be read"):
         images.read([1], (1, 4, 4))
+
+
+def test_a_truncated_image_is_named_and_a_disk_that_fails_is_not_blamed_on_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Pillow says of the one "image file is truncated", without its name; the other may pass by itself."""
+    path = folder / "dog" / "c.JPG"
+    path.write_bytes(path.read_bytes()[:-20])
+    images = open_images(folder)
+    assert isinstance(images, PlainImages)
+    with pytest.raises(StorageError, match=r"c\.JPG is no image that can be read: .*truncated"):
+        images.read([2], (3, 4, 4))
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Image, "open", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        images.read([2], (3, 4, 4))
+
+
+def test_a_truncated_image_of_an_export_is_named(store: SyntheticStore):
+    out = exported(store, ExportFormat.IMAGEFOLDER)
+    path = next(out.glob("*/round-001-shard-00001-*.png"))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(StorageError, match=rf"round 1 shard 1 .*{path.name} is no image that can be read"):
+        open_images(out).read(1, 1)
 
 
 def test_other_names_have_another_listing(folder: Path):

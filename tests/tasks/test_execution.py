@@ -14,11 +14,13 @@ from nas_core.errors import InputError
 from nas_core.execution import Dask, Local, Processes, Ray
 from storage.integrity import verify_run
 from storage.manifests import read_manifest
-from tasks.execution import check_execution, conducting, placing, submit
+from tasks.execution import check_execution, conducting, placing, submit, visible_device
+from tasks.grid import search_points
 from tasks.run import Run, last_execution, load_run, open_run
 from tasks.shards import GroupError, WaitingError, groups_of_shards, synthesize_shards
 from tasks.stage import is_transient, piece_name
-from tasks.stages import synthesize
+from tasks.stages import search_point, synthesize
+from tests.tasks.conftest import TINY
 
 PROJECT = Path(__file__).parents[2]
 PROCESSES = Processes(workers=4, threads=1)
@@ -60,10 +62,26 @@ def test_workers_of_one_device_share_its_memory():
 
 def test_what_is_not_there_is_refused():
     with pytest.raises(InputError, match=r"execution\.devices: there is no CUDA device 99 here"):
-        check_execution(Processes(devices=(99,)))
+        check_execution(Processes(devices=(99,)), "cuda")
     if importlib.util.find_spec("prefect_ray") is None:
         with pytest.raises(InputError, match=r"pip install 'dfnas\[ray\]'"):
-            check_execution(Ray())
+            check_execution(Ray(), "auto")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:1", "mps"])
+def test_devices_of_processes_leave_no_choice_of_another_one(device: str):
+    """A process that sees one CUDA device has no `cuda:1`, and on the CPU it has no use for any."""
+    with pytest.raises(InputError, match=f"device = {device} another one: leave either out"):
+        check_execution(Processes(devices=(0,)), device)
+
+
+def test_devices_are_counted_among_those_that_the_scheduler_gave(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_device(1) == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
+    assert [visible_device(number) for number in (0, 1)] == ["2", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937,MIG-73b0f2a6")
+    assert [visible_device(number) for number in (0, 1)] == ["GPU-8932f937", "MIG-73b0f2a6"]
 
 
 def test_groups_are_as_small_as_the_number_of_tasks_allows():
@@ -87,6 +105,21 @@ def test_groups_that_are_done_are_no_tasks_again(damageable: Run):
         assert synthesize_shards(run, first) == list(manifests.values())
     (call,) = runner.submit.call_args_list
     assert call.args[1]["shards"] == range(1, 2)
+
+
+def test_a_failed_point_of_a_grid_leaves_none_at_work(finished: Run):
+    """All others are waited for, wherever they run, before the failure ends the flow."""
+    grid = "search.strategy={name: r-darts-l2, grid: [{weight_decay: 1.0e-4}, {weight_decay: 5.0}]}"
+    config = read_config(PROJECT / "configs" / "digits.yaml", (*TINY, grid))
+    failed, works, dataset = mock.Mock(), mock.Mock(), mock.Mock()
+    failed.result.side_effect = ZeroDivisionError("the first")
+    with (
+        mock.patch("tasks.grid.placing", return_value=contextlib.nullcontext()),
+        mock.patch.object(type(search_point), "submit", side_effect=[failed, works]),
+        pytest.raises(ZeroDivisionError, match="the first"),
+    ):
+        search_points(finished.model_copy(update={"config": config}), dataset, [])
+    works.result.assert_called_once()
 
 
 def test_no_process_is_started_for_what_is_done_and_shards_share_the_one_that_is(tmp_path: Path):

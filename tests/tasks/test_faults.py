@@ -8,9 +8,11 @@ import random
 import shutil
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from prefect.serializers import JSONSerializer
+from safetensors.torch import load_file, save_file
 
 from nas_core.config import RunConfig
 from nas_core.errors import InputError
@@ -19,11 +21,13 @@ from nas_core.settings.synthesis import GeneratorSpec
 from storage.errors import StorageError
 from storage.files import exclusive
 from storage.integrity import Fault, take_stock, verify_run
+from storage.manifests import Provenance
 from tasks.compare import compare
 from tasks.export import export_student
 from tasks.report import rewrite_report
 from tasks.retrain import load_finetuned, load_model
 from tasks.run import Run, load_run, open_run
+from tasks.stage import piece_name
 from tasks.verification import drop_unfounded_results, forget_damaged
 
 UNJUDGED = {".lock"}
@@ -391,6 +395,21 @@ def test_a_read_only_directory_is_named_before_anything_runs(damageable: Run, mo
     assert verify_run(damageable.layout, quiet).faults == ()
 
 
+def test_a_disk_without_room_for_the_images_is_refused_with_both_numbers(
+    damageable: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """32 images of 10x10 bytes; of a run that has them, none is to be made, and of half of them, half."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: mock.Mock(free=1000))
+    with pytest.raises(InputError, match=r"images to be made take 3\.1 KiB, and the disk of .* has 1000 bytes free"):
+        open_run(damageable.config, str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+    open_run(damageable.config, damageable.directory)
+    for shard in range(2):
+        damageable.layout.manifest(piece_name("synthesis", {"round": 1, "shard": shard})).unlink()
+    with pytest.raises(InputError, match=r"images to be made take 1\.6 KiB"):
+        open_run(damageable.config, damageable.directory)
+
+
 def test_a_directory_in_use_is_refused_before_a_server_is_started(damageable: Run):
     with exclusive(damageable.layout.root), pytest.raises(InputError, match="another run is working in"):
         open_run(damageable.config, damageable.directory)
@@ -417,6 +436,31 @@ def test_a_link_to_outside_is_refused_before_anything_runs(damageable: Run, tmp_
 def test_a_run_directory_may_be_a_link_itself(finished: Run, tmp_path: Path):
     (tmp_path / "link").symlink_to(finished.directory)
     assert open_run(finished.config, str(tmp_path / "link")).fingerprint == finished.fingerprint
+
+
+def test_a_run_that_goes_on_with_other_versions_says_so(damageable: Run, caplog: pytest.LogCaptureFixture):
+    """No refusal: who updates PyTorch in the middle of a run may want it to end, and should know."""
+    open_run(damageable.config, damageable.directory)
+    assert "goes on with" not in caplog.text
+    known = Provenance.read(damageable.layout.provenance)
+    began = known.model_copy(update={"versions": known.versions | {"torch": "1.13.0"}})
+    began.write(damageable.layout.provenance)
+    open_run(damageable.config, damageable.directory)
+    assert caplog.text.count("goes on with") == 1
+    assert f"began with torch 1.13.0 and goes on with {known.versions['torch']}" in caplog.text
+    assert Provenance.read(damageable.layout.provenance).versions["torch"] == "1.13.0"
+
+
+def test_weights_that_were_overwritten_are_noticed_by_whoever_loads_them(damageable: Run, tmp_path: Path):
+    """A worker that starts later, on another machine, or a report of a finished run."""
+    weights = shutil.copy(damageable.config.teacher.weights, tmp_path / "teacher.safetensors")
+    teacher = damageable.config.teacher.model_copy(update={"weights": weights})
+    run = damageable.model_copy(update={"config": damageable.config.model_copy(update={"teacher": teacher})})
+    state = load_file(weights)
+    save_file(state | {"linear.bias": state["linear.bias"] + 1}, weights)
+    for reads in (run.teacher, lambda: rewrite_report(run)):
+        with pytest.raises(InputError, match="weights are not those that the run began with"):
+            reads()
 
 
 def cached_result(run: Run, **changes: object) -> Path:

@@ -10,6 +10,7 @@ from nas_core.errors import InputError
 from nas_core.exporting import ModelFormat
 from storage.files import read_json
 from storage.integrity import verify_run
+from tasks.building import preflight
 from tasks.export import export_student, load_exported
 from tasks.retrain import load_finetuned, load_model
 from tasks.run import Run
@@ -49,6 +50,35 @@ def test_the_fine_tuned_network_lies_beside_the_student_and_is_marked(damageable
     card = written.card.read_text()
     assert "Then it was fine-tuned on 40 labelled real images (npz real.npz): it is **not data-free**" in card
     assert "Training data: **none**" not in card
+
+
+def test_a_single_image_is_too_few_to_learn_from(finished: Run, real: Path):
+    values = finished.config.model_dump(mode="json")
+    values["finetune"] = {"data": {"name": "npz", "path": str(real)}}
+    with np.load(real) as arrays:
+        np.savez(real, images=arrays["images"][:1], labels=arrays["labels"][:1])
+    with pytest.raises(InputError, match=r"finetune.data: npz real.npz holds one image, and a batch needs two"):
+        preflight(type(finished.config).model_validate(values))
+
+
+def test_a_fault_of_the_real_images_names_their_section(finished: Run, tmp_path: Path):
+    values = finished.config.model_dump(mode="json")
+    values["finetune"] = {"data": {"name": "folder", "path": str(tmp_path / "nowhere")}}
+    with pytest.raises(InputError, match=r"^finetune\.data: .*nowhere is no folder; give one"):
+        preflight(type(finished.config).model_validate(values))
+
+
+def test_repaired_labels_are_other_images_to_learn_from(finished: Run, real: Path):
+    values = finished.config.model_dump(mode="json")
+    values["finetune"] = {"data": {"name": "npz", "path": str(real)}}
+    config = type(finished.config).model_validate(values)
+    before, again = preflight(config), preflight(config)
+    with np.load(real) as arrays:
+        np.savez(real, images=arrays["images"], labels=9 - arrays["labels"])
+    after = preflight(config)
+    assert before == again
+    assert before.sources.keys() == after.sources.keys() == {"finetune.data"}
+    assert before.sources != after.sources
 
 
 def test_without_the_section_there_is_nothing_fine_tuned(finished: Run):

@@ -121,6 +121,13 @@ def test_a_folder_that_changed_while_it_was_imported_is_refused(
         complete(open_run(config, str(tmp_path / "run")))
 
 
+def test_a_config_whose_rounds_start_from_canvases_can_import(finished: Run, folder: Path):
+    labels = finished.config.synthesis.labels.model_copy(update={"start": "canvas"})
+    synthesis = finished.config.synthesis.model_copy(update={"labels": labels})
+    config = imported(finished.config.model_copy(update={"synthesis": synthesis}), folder)
+    assert config.synthesis.labels == finished.config.synthesis.labels
+
+
 def test_a_folder_of_no_class_of_the_teacher_is_named(finished: Run, folder: Path):
     (folder / "3").rename(folder / "cat")
     with pytest.raises(InputError, match="cat is named neither like one of the teacher's 10 classes nor"):

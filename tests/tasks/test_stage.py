@@ -11,6 +11,20 @@ from nas_core.errors import InputError
 from storage.manifests import Manifest, read_manifest
 from tasks.run import Run
 from tasks.stage import Stage, is_transient, piece_name
+from tasks.stages import (
+    commit_dataset,
+    evaluate_student,
+    finetune_student,
+    retrain_architecture,
+    search_architecture,
+    synthesize,
+    write_report,
+)
+
+ALL = (
+    synthesize, commit_dataset, search_architecture, retrain_architecture, finetune_student, evaluate_student,
+    write_report,
+)  # fmt: skip
 
 PROJECT = Path(__file__).parents[2]
 
@@ -52,6 +66,23 @@ def test_keys_depend_on_the_seed_and_on_the_sections_that_are_read(setting: str)
 def test_keys_do_not_depend_on_what_is_not_read(setting: str):
     """The real images of `evaluation.data` above all: a search can neither see them nor be invalidated by them."""
     assert key(setting) == key()
+
+
+def test_keys_depend_on_the_content_of_the_real_data_that_their_sections_name():
+    """Repaired labels under the same name are other images to judge by, and no other search."""
+    stages = {
+        "evaluation.verifier": {"dataset", "evaluate", "report"},
+        "evaluation.data": {"evaluate", "report"},
+        "finetune.data": {"finetune", "report"},
+        "evaluation.table": {"evaluate", "report"},
+    }
+    run = run_with("finetune={data: {name: npz, path: more.npz}}")
+    known = run.model_copy(update={"sources": dict.fromkeys(stages, "before")})
+    for name, readers in stages.items():
+        other = run.model_copy(update={"sources": {**known.sources, name: "after"}})
+        changed = {stage.name for stage in ALL if stage.key(other, [], {}) != stage.key(known, [], {})}
+        assert changed == readers
+    assert search_architecture.key(run, [], {}) == search_architecture.key(known, [], {})
 
 
 def test_pieces_sort_in_the_order_of_their_position():

@@ -8,6 +8,7 @@ import pytest
 from flows.config_file import read_config
 from storage.dataset import SyntheticStore
 from storage.manifests import Manifest
+from tasks.building import load_teacher
 from tasks.run import Run
 from tasks.stages import initialise_noise, learn_engine, synthesize
 
@@ -22,11 +23,17 @@ SMALL = (
 )
 
 
+def run_in(directory: Path, *settings: str) -> Run:
+    """A new run, whose config fits its teacher."""
+    config = read_config(PROJECT / "configs" / "digits.yaml", (*SMALL, *settings))
+    directory.mkdir()
+    teacher = load_teacher(config.teacher, config.device)
+    return Run(directory=str(directory), config=config, fingerprint=teacher.fingerprint())
+
+
 def synthesised(directory: Path, *settings: str) -> SyntheticStore:
     """Both rounds of one shard, without Prefect."""
-    config = read_config(PROJECT / "configs" / "digits.yaml", (*SMALL, *settings))
-    run = Run(directory=str(directory), config=config, fingerprint="f")
-    directory.mkdir(exist_ok=True)
+    run = run_in(directory, *settings)
     noise = initialise_noise.work(run, "noise", "key")
     for number in range(2):
         product = synthesize.work(run, f"synthesis-{number}", "key", noise, round=number, shard=0)
@@ -64,9 +71,7 @@ def test_shards_of_the_generator_are_drawn_by_what_was_learned(tmp_path: Path):
     """Learned again, the artifact and the shards have the same digests; with another seed, others."""
     digests = []
     for name, seed in (("one", 0), ("two", 0), ("other", 1)):
-        config = read_config(PROJECT / "configs" / "digits.yaml", (*SMALL, GENERATOR, f"seed={seed}"))
-        run = Run(directory=str(tmp_path / name), config=config, fingerprint="f")
-        (tmp_path / name).mkdir()
+        run = run_in(tmp_path / name, GENERATOR, f"seed={seed}")
         noise = initialise_noise.work(run, "noise", "key")
         learned = learn_engine.work(run, "learn", "key", noise)
         assert learned.figures["step"] == 5

@@ -1,6 +1,7 @@
 """Real images: what is served, and one sentence for everything that can be wrong with them."""
 
 import struct
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -242,6 +243,33 @@ def test_torchvision_errors(tmp_path):
     fails(spec, "no complete FashionMNIST .* download: true", names=TEN)
     make_mnist(tmp_path, 3)
     fails(spec, "has 10 classes, but the teacher has 2")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Error downloading t10k\nTried mirrors"), URLError("no such host")])
+def test_a_download_that_fails_is_a_sentence(tmp_path, monkeypatch, error):
+    def offline(_):
+        raise error
+
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST.download", offline)
+    spec = TorchvisionSpec(dataset="FashionMNIST", root=tmp_path, download=True)
+    fails(spec, r"cannot fetch FashionMNIST .* \((Error downloading t10k|<urlopen error no such host>)\)", names=TEN)
+
+
+# --- content ---
+
+
+def test_repaired_labels_or_images_under_the_same_name_have_another_fingerprint(tmp_path):
+    path, original = tmp_path / "test.npz", {"images": GRAY, "labels": LABELS}
+    contents = [original, original, original | {"labels": 1 - LABELS}, original | {"images": GRAY + 1}]
+    first, again, relabelled, repainted = (build(make_npz(path, **arrays)).fingerprint() for arrays in contents)
+    assert first == again
+    assert len({first, relabelled, repainted}) == 3
+    folder = make_folder(tmp_path / "val", {"cat": (10, 0, 0), "dog": (20, 0, 0)})
+    before = build(folder).fingerprint()
+    assert build(folder).fingerprint() == before
+    (folder.path / "cat" / "one.png").rename(folder.path / "dog" / "two.png")
+    Image.new("RGB", (5, 4)).save(folder.path / "cat" / "one.png")
+    assert build(folder).fingerprint() != before
 
 
 # --- registry ---

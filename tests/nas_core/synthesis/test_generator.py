@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,14 @@ from torch import nn
 from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
 from nas_core.seeding import generator
-from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, LossWeights, PixelSpec, PixelStage
+from nas_core.settings.synthesis import (
+    GeneratorSpec,
+    ImportedSpec,
+    LabelCalibration,
+    LossWeights,
+    PixelSpec,
+    PixelStage,
+)
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.synthesis.generator import GeneratorSynthesis
@@ -343,6 +351,8 @@ def test_settings_that_do_not_fit_together_are_refused(changes, message):
 def test_a_warm_start_from_canvases_is_refused():
     with pytest.raises(ValidationError, match=r"labels\.start = canvas needs the engine 'pixels'"):
         SynthesisConfig(engine=GeneratorSpec(), labels=LabelCalibration(start="canvas"))
+    with pytest.raises(ValidationError, match=r"labels\.start = canvas needs the engine 'pixels'"):
+        SynthesisConfig(engine=ImportedSpec(path=Path("mine"), listing="0"), labels=LabelCalibration(start="canvas"))
 
 
 def test_an_engine_may_be_given_by_its_name_alone():

@@ -143,11 +143,19 @@ def test_a_value_that_is_not_finite_names_its_tensor(value, state, tmp_path):
         ("nas_core.teachers.networks:resnet21", {}, "cannot be imported .*resnet21"),
         ("nas_core.teachers.networks:digits_resnet", {"depth": 3}, "refused the arguments .*depth"),
         ("builtins:dict", {}, "returned a dict; it must return a torch.nn.Module"),
+        ("json:loads", {"s": "{"}, r"raised JSONDecodeError: Expecting property name.*; fix it, or its arguments"),
     ],
 )
 def test_a_wrong_factory_is_explained(factory, arguments, complaint, tmp_path):
     with pytest.raises(InputError, match=complaint):
         build(tmp_path / "w.pt", factory=factory, arguments=arguments)
+
+
+def test_a_module_that_cannot_even_be_imported_is_explained(tmp_path, monkeypatch):
+    (tmp_path / "half_written.py").write_text("def build(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="importing the factory 'half_written:build' raised SyntaxError: "):
+        build(tmp_path / "w.pt", factory="half_written:build")
 
 
 def test_class_count_that_the_network_does_not_have_is_found(state, tmp_path):

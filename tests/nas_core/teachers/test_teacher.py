@@ -93,3 +93,30 @@ def test_check_refuses_other_outputs_than_a_tensor():
 def test_check_names_an_input_the_network_cannot_take():
     with pytest.raises(InputError, match=r"cannot take images of shape \(3, 8, 8\) .*fix input_shape"):
         checked(Teacher(ORIGINAL.module, (3, 8, 8), (0.3,) * 3, (0.4,) * 3, NAMES))
+
+
+class Masked(nn.Linear):
+    """Wants more than images."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return x * mask
+
+
+class Third(nn.Linear):
+    """Counts on a third image."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[2]
+
+
+class Misspelt(nn.Linear):
+    """Looks for what it does not have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.wieght
+
+
+@pytest.mark.parametrize(("kind", "error"), [(Masked, "TypeError"), (Third, "IndexError"), (Misspelt, "AttributeError")])
+def test_a_network_that_fails_by_itself_is_a_sentence(kind: type[nn.Linear], error: str):
+    with pytest.raises(InputError, match=rf"network raised {error}: .*; it is called with nothing but images of shape"):
+        checked(Teacher(kind(1, 1), (1, 8, 8), (0.3,), (0.4,), NAMES))

@@ -49,7 +49,7 @@ class Goal(StrEnum):
 def dfnas(
     config: RunConfig,
     run_dir: Annotated[
-        str | None, Field(description="run directory or its URL, new or to be resumed; none: runs/<name>")
+        str | None, Field(description="run directory or its URL, new or to be resumed; null: runs/<name>")
     ] = None,
     until: Annotated[Goal, Field(description="last stage to run")] = Goal.REPORT,
     reuse: Annotated[

@@ -73,20 +73,20 @@ class SearchConfig(Spec):
     max_macs: int | None = Field(
         default=None,
         gt=0,
-        description="largest multiply-accumulates per image that the result may have; none: no limit",
+        description="largest multiply-accumulates per image that the result may have; null: no limit",
     )
     max_parameters: int | None = Field(
-        default=None, gt=0, description="largest number of parameters that the result may have; none: no limit"
+        default=None, gt=0, description="largest number of parameters that the result may have; null: no limit"
     )
     max_latency_ms: float | None = Field(
         default=None,
         gt=0,
-        description="longest forward pass that the result may take, in ms as in latency_table; none: no limit",
+        description="longest forward pass that the result may take, in ms as in latency_table; null: no limit",
     )
     latency_table: UserPath | None = Field(
         default=None,
         description="latencies of the space's parts, as `dfnas measure-latency` writes them; then latency is the cost "
-        "that strategies weigh. None: multiply-accumulates, or parameters if they are limited",
+        "that strategies weigh. null: multiply-accumulates, or parameters if they are limited",
     )
     temperature: float = Field(default=3.0, gt=0, description="temperature of the distillation loss")
 
@@ -138,16 +138,16 @@ class EvaluationConfig(Spec):
     verifier: TeacherSpec | None = Field(
         default=None,
         description="another pretrained classifier of the same classes, which judges the images and enters nothing "
-        "else; none: the teacher alone judges them",
+        "else; null: the teacher alone judges them",
     )
     data: DataSpec | None = Field(
         default=None,
-        description="labelled real images for the final top-1 of teacher and student; none: data-free figures only",
+        description="labelled real images for the final top-1 of teacher and student; null: data-free figures only",
     )
     table: TableConfig | None = Field(
         default=None,
         description="true accuracies of the space's architectures, which the report sets beside the course of the "
-        "search; none: not shown",
+        "search; null: not shown",
     )
 
 
@@ -176,7 +176,7 @@ class RunConfig(Spec):
     )
     finetune: FinetuneConfig | None = Field(
         default=None,
-        description="further training of the student on real images, which is not data-free; none: there is none",
+        description="further training of the student on real images, which is not data-free; null: there is none",
     )
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="final figures")
     execution: ExecutionSpec = Field(default_factory=Local, description="where synthesis shards run")

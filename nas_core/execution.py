@@ -20,7 +20,7 @@ class _Engine(Spec):
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="CPU threads of each shard, and of the generator's learning; none: see the engine",
+        description="CPU threads of each shard, and of the generator's learning; null: see the engine",
     )
     most_tasks: int = Field(
         default=MOST_TASKS,
@@ -31,7 +31,7 @@ class _Engine(Spec):
         default=None,
         gt=0,
         description="memory that the canvases may take in search and retraining, in GiB; more than fit are read from "
-        "the dataset again in every epoch. None: a quarter of the machine's, divided among the workers",
+        "the dataset again in every epoch. null: a quarter of the machine's, divided among the workers",
     )
 
     def shard_threads(self) -> int | None:
@@ -68,7 +68,7 @@ class Processes(_Workers):
     devices: tuple[int, ...] = Field(
         default=(),
         description="CUDA devices, by number among those that CUDA_VISIBLE_DEVICES shows: each process sees one of "
-        "them, in turn; none: every process sees all",
+        "them, in turn; null: every process sees all",
     )
 
     def shards_at_once(self) -> int:
@@ -82,7 +82,7 @@ class Dask(_Workers):
     name: Literal["dask"] = "dask"
     address: str | None = Field(
         default=None,
-        description="scheduler of a running cluster, such as tcp://host:8786; none: a cluster of `workers` processes "
+        description="scheduler of a running cluster, such as tcp://host:8786; null: a cluster of `workers` processes "
         "on this machine, for as long as the shards take",
     )
 
@@ -97,7 +97,7 @@ class Ray(_Workers):
     name: Literal["ray"] = "ray"
     address: str | None = Field(
         default=None,
-        description="a running cluster, such as auto or ray://host:10001; none: one with `workers` CPUs on this "
+        description="a running cluster, such as auto or ray://host:10001; null: one with `workers` CPUs on this "
         "machine, for as long as the shards take",
     )
     gpus: float = Field(default=0.0, ge=0, description="GPUs that a shard needs; Ray shows it no others")

@@ -107,9 +107,7 @@ def preflight(config: RunConfig) -> Checked:
             if section is config.finetune and len(images) < 2:
                 raise InputError(f"finetune.data: {images.source} holds one image, and a batch needs two; give more")
             sources[f"{name}.data"] = images.fingerprint()
-    return Checked(
-        teacher=teacher.fingerprint(), sources=sources, canvas_bytes=canvas_bytes(teacher, config.synthesis)
-    )
+    return Checked(teacher=teacher.fingerprint(), sources=sources, canvas_bytes=canvas_bytes(teacher, config.synthesis))
 
 
 def load_verifier(config: RunConfig) -> Teacher | None:

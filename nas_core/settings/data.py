@@ -21,7 +21,7 @@ class ImageSpec(Spec):
         default=None,
         ge=1,
         description="shorter side in pixels before the central crop to the teacher's input (256 is usual for 224); "
-        "none: just large enough to crop",
+        "null: just large enough to crop",
     )
 
     def place(self) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Stage(Spec):
     operations: int | None = Field(
         default=None,
         ge=1,
-        description="operations that each slot has at most, the best of the stage before; none: all, as in the first",
+        description="operations that each slot has at most, the best of the stage before; null: all, as in the first",
     )
     skip_dropout: float = Field(default=0.0, ge=0, lt=1, description="initial dropout of identity skips; it fades")
 
@@ -64,7 +64,7 @@ class Progression(Spec):
 
     stages: tuple[Stage, ...] = Field(default=(Stage(),), min_length=1, description="the stages, one after the other")
     skip_cap: int | None = Field(
-        default=None, ge=0, description="skip connections that the first cell of the result has at most; none: no cap"
+        default=None, ge=0, description="skip connections that the first cell of the result has at most; null: no cap"
     )
     none_allowed: bool = Field(
         default=True, description="whether the result may choose `none` where the space lets it; false: removed last"
@@ -162,9 +162,9 @@ class GridPoint(Spec):
     """A run of its own; the fields that it gives take the place of the strategy's."""
 
     weight_decay: float | None = Field(
-        default=None, ge=0, description="L2 penalty on convolution and linear weights; none: the strategy's"
+        default=None, ge=0, description="L2 penalty on convolution and linear weights; null: the strategy's"
     )
-    regularisation: Regularisation | None = Field(default=None, description="random losses; none: the strategy's")
+    regularisation: Regularisation | None = Field(default=None, description="random losses; null: the strategy's")
 
 
 @strategies.declare
@@ -190,7 +190,7 @@ class DifferentiableSpec(Recipe):
     )
     alpha_weight_decay: float = Field(default=1e-3, ge=0, description="L2 penalty on the architecture weights")
     alpha_gradient_clip: float | None = Field(
-        default=None, gt=0, description="largest L2 norm of the gradient of all architecture weights; none: no limit"
+        default=None, gt=0, description="largest L2 norm of the gradient of all architecture weights; null: no limit"
     )
     alpha_start: float = Field(
         default=0.0, ge=0, lt=1, description="share of a stage's epochs in which the network's weights learn alone"
@@ -212,7 +212,7 @@ class DifferentiableSpec(Recipe):
         default=None,
         ge=1,
         description="epochs between two looks at the validation loss's curvature in alpha, the last epoch included; "
-        "none: never",
+        "null: never",
     )
     cost_weight: float = Field(
         default=0.0,

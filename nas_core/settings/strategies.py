@@ -102,12 +102,12 @@ class SposSpec(EvolutionSpec, Recipe):
         default=20, ge=1, description="training batches that give each candidate its own BatchNorm statistics"
     )
     prior: PriorSpec | None = Field(
-        default=None, description="training-free scores that choose the first generation; none: it is random"
+        default=None, description="training-free scores that choose the first generation; null: it is random"
     )
     training_free: ScoresSpec | None = Field(
         default=None,
         description="training-free scores of every candidate, whose ranks are put together with the rank that the "
-        "supernet gives it; none: the supernet decides alone",
+        "supernet gives it; null: the supernet decides alone",
     )
 
 
@@ -177,7 +177,7 @@ class SuccessiveHalvingSpec(Recipe):
     )
     prior: PriorSpec | None = Field(
         default=PriorSpec(),
-        description="training-free scores that choose the architectures of the first rung; none: they are random",
+        description="training-free scores that choose the architectures of the first rung; null: they are random",
     )
 
     @model_validator(mode="after")

@@ -197,7 +197,7 @@ class GeneratorSpec(Spec):
     )
     compile: Compile = False
     refinement: PixelSpec | None = Field(
-        default=None, description="pixel engine that goes on from the drawn canvases; none: they stay as drawn"
+        default=None, description="pixel engine that goes on from the drawn canvases; null: they stay as drawn"
     )
     learns: ClassVar[bool] = True
 

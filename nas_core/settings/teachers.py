@@ -101,11 +101,11 @@ class TimmSpec(Spec):
     network: str = Field(description="name of the timm model, such as resnet18 or resnet18.a1_in1k")
     weights: UserPath | None = Field(
         default=None,
-        description="your weights of it, safetensors or torch state dict; none: timm's pretrained ones",
+        description="your weights of it, safetensors or torch state dict; null: timm's pretrained ones",
     )
     class_names: Annotated[tuple[str, ...], Field(min_length=2)] | None = Field(
         default=None,
-        description="one name per class, in the order of the logits; none: 0, 1, ... up to the pretrained model's",
+        description="one name per class, in the order of the logits; null: 0, 1, ... up to the pretrained model's",
     )
     flip_invariant: bool = Field(
         default=True, description="whether a horizontally mirrored image keeps its class (not so for digits or text)"

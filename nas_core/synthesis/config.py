@@ -26,10 +26,10 @@ class SynthesisConfig(Spec):
     )
     canvas: tuple[int, int] | None = Field(
         default=None,
-        description="height and width of a canvas in pixels; none: 8/7 of the teacher's input, as in the paper",
+        description="height and width of a canvas in pixels; null: 8/7 of the teacher's input, as in the paper",
     )
     classes: Annotated[tuple[int | str, ...], Field(min_length=1)] | None = Field(
-        default=None, description="indices or names of the classes to make images of; none: all of the teacher's"
+        default=None, description="indices or names of the classes to make images of; null: all of the teacher's"
     )
     labels: LabelCalibration = Field(
         default_factory=LabelCalibration, description="targets of the later rounds; `paper`: as published"

@@ -65,7 +65,7 @@ class RetrainConfig(Recipe):
         default=None,
         ge=1,
         le=100,
-        description="cells of the retrained network, counted as the space does; none: as in the search",
+        description="cells of the retrained network, counted as the space does; null: as in the search",
     )
     drop_path: float = Field(
         default=0.0, ge=0, lt=1, description="rate of dropped paths that training ramps up to, linearly by epoch"
@@ -93,7 +93,7 @@ class RetrainConfig(Recipe):
         default=None,
         gt=0,
         le=1,
-        description="smallest share of a canvas that a crop may have, which is then scaled to the input's size; none: "
+        description="smallest share of a canvas that a crop may have, which is then scaled to the input's size; null: "
         "windows of the input's size, not scaled",
     )
     average_decay: float = Field(

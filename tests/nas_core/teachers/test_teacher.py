@@ -116,7 +116,9 @@ class Misspelt(nn.Linear):
         return x * self.wieght
 
 
-@pytest.mark.parametrize(("kind", "error"), [(Masked, "TypeError"), (Third, "IndexError"), (Misspelt, "AttributeError")])
+@pytest.mark.parametrize(
+    ("kind", "error"), [(Masked, "TypeError"), (Third, "IndexError"), (Misspelt, "AttributeError")]
+)
 def test_a_network_that_fails_by_itself_is_a_sentence(kind: type[nn.Linear], error: str):
     with pytest.raises(InputError, match=rf"network raised {error}: .*; it is called with nothing but images of shape"):
         checked(Teacher(kind(1, 1), (1, 8, 8), (0.3,), (0.4,), NAMES))

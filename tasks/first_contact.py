@@ -16,7 +16,7 @@ from nas_core.registry import Spec
 from nas_core.reporting.wording import byte_size, duration
 from nas_core.teachers import teachers
 from nas_core.teachers.torchvision_source import one_of
-from nas_core.teachers.weights import read_state_dict
+from nas_core.teachers.weights import read_state_dict, without_prefix
 from storage.files import free_space
 from tasks.building import build_space, load_teacher, preflight, real_images
 
@@ -90,7 +90,7 @@ def _class_count(models: Any, network: str, weights: Path) -> int:
     """Length of a torchvision network's last layer in a weights file, whose own order may be any."""
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of weights that have no values here
         *_, last = dict(models.get_model(network, weights=None).named_parameters())
-    state = read_state_dict(weights)
+    state = without_prefix(read_state_dict(weights), last)
     if last not in state:
         raise InputError(f"'{weights}' has no '{last}', the last layer of {network}: it is of another network")
     return len(state[last])

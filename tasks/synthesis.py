@@ -116,7 +116,7 @@ def commit_dataset(run: Run, piece: str, _key: str, shard_rounds: list[Manifest]
     store = SyntheticStore.open(run.layout.dataset)
     layout = store.layout
     progress = task_progress("dataset")
-    positions = [(r, s) for r in range(layout.rounds) for s in range(layout.shards)]
+    positions = layout.positions()
     digests = []
     for done, ((round_, shard), made) in enumerate(zip(positions, shard_rounds, strict=True), start=1):
         digests.append(store.digest(round_, shard))

@@ -71,7 +71,7 @@ def test_another_training_takes_the_search_over_too(finished: Run, complete: Com
 def test_a_damaged_piece_is_made_and_not_copied(damageable: Run, complete: Complete, made: list[str], tmp_path: Path):
     outcome = damageable.layout.search
     outcome.write_bytes(outcome.read_bytes()[:-5])
-    run = open_run(changed(damageable.config, "name=other"), str(tmp_path / "run"), reuse=damageable.directory)
+    run = open_run(changed(damageable.config, "name=other"), str(tmp_path / "other"), reuse=damageable.directory)
     complete(run)
     assert "search" in made
     assert "synthesis-round-000-shard-00000" not in made

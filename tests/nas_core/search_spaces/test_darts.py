@@ -210,7 +210,7 @@ def test_the_auxiliary_classifier_is_no_part_of_the_network():
 def test_networks_of_reduction_cells_alone_are_refused(wrong):
     """Reduction cells are at one and two thirds of the depth: of two cells both are."""
     with pytest.raises(InputError, match="both must be at least 3, because of fewer all are reduction cells"):
-        make(4, 3, **wrong)
+        DartsSpace(**wrong, input_shape=(3, 32, 32), num_classes=10)
 
 
 @pytest.mark.parametrize(("smallest", "stem"), [(29, "cifar"), (193, "imagenet")])

@@ -325,8 +325,11 @@ def run_pipeline(
         refuse_other_run(layout, config)
     typer.echo(f"{config.name}: {config.synthesis.images} images, run directory {layout.root}", err=True)
     log_to(layout.log, verbose=verbose)
-    with leaving_at_once(), tags("dfnas", config.name):
-        state = dfnas(config, str(layout.root), goal, reuse, return_state=True)  # type: ignore[call-arg]
+    try:
+        with leaving_at_once(), tags("dfnas", config.name):
+            state = dfnas(config, str(layout.root), goal, reuse, return_state=True)  # type: ignore[call-arg]
+    except KeyboardInterrupt:  # Here, because Typer leaves without a word.
+        fail("interrupted; the same command resumes", code=130)
     if not state.is_completed():
         sentence, code = describe_failure(state)
         fail(f"{sentence}\nDetails: {layout.log}. The same command resumes.", code=code)
@@ -351,8 +354,6 @@ def main() -> None:
         fail(str(error), code=2)
     except (StorageError, OSError) as error:
         fail(str(error), code=1)
-    except KeyboardInterrupt:
-        fail("interrupted; the same command resumes", code=130)
 
 
 if __name__ == "__main__":

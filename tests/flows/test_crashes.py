@@ -95,13 +95,15 @@ def test_the_directory_stays_locked_until_the_work_in_progress_has_ended(
         # A shell that runs the tests in the background has them, and so their children, ignore it.
         preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    wait_until((tmp_path / "waiting").exists)
-    process.send_signal(number)
-    wait_until((tmp_path / "told").exists)
-    with pytest.raises(InUseError), exclusive(directory):
-        pass
-    (tmp_path / "go").touch()
-    _, text = process.communicate(timeout=PATIENCE_SECONDS)
+    try:
+        wait_until((tmp_path / "waiting").exists)
+        process.send_signal(number)
+        wait_until((tmp_path / "told").exists)
+        with pytest.raises(InUseError), exclusive(directory):
+            pass
+    finally:
+        (tmp_path / "go").touch()
+        _, text = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == code, text
     assert "the same command resumes" in text
     assert flow_state(prefect_server.api, directory) == "CRASHED"

@@ -1,4 +1,6 @@
-"""Stand-ins that several tests share: a teacher whose classes are easy to see, and a killed process."""
+"""Stand-ins that several tests share: a teacher whose classes are easy to see, a killed process, a malicious file."""
+
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,20 @@ from nas_core.teachers.teacher import Teacher
 
 class Interruption(Exception):  # noqa: N818 - not an error
     """The end of a process in the middle of its work."""
+
+
+class Bomb:
+    """Pickles as a call that leaves a file behind when it is unpickled.
+
+    Args:
+        target: The file.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
 
 
 class Halves(nn.Module):

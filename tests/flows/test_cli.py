@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from doubles import Bomb
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -101,14 +102,10 @@ def test_a_config_that_is_no_mapping_is_refused(content: str, monkeypatch, capsy
 
 
 def test_a_pickle_with_code_in_place_of_weights_is_refused_and_not_run(monkeypatch, capsys, tmp_path: Path):
-    class Malicious:
-        def __reduce__(self):
-            return (Path(tmp_path / "owned").touch, ())
-
-    torch.save(Malicious(), tmp_path / "weights.pt")
+    torch.save(Bomb(tmp_path / "ran"), tmp_path / "weights.pt")
     code, _ = run_main(monkeypatch, capsys, "validate", str(DIGITS), "--set", f"teacher.weights={tmp_path}/weights.pt")
     assert code == 2
-    assert not (tmp_path / "owned").exists()
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

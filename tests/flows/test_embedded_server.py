@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+PATIENCE_SECONDS = 200
+
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -47,16 +49,19 @@ def test_ctrl_c_ends_at_once_in_one_sentence_and_the_same_command_resumes(
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the command and to its server
-    _, text = process.communicate(timeout=30)
+    _, text = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert "interrupted; the same command resumes" in text
     assert "Traceback" not in text
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     finished = {path: path.stat().st_mtime_ns for path in (run / "manifests").glob("*.json")}
+    assert len([path for path in finished if path.name.startswith("synthesis-")]) < 4, "it went on to the last shard"
     shutil.rmtree(environment["PREFECT_HOME"])
 
-    resumed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    resumed = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
     assert resumed.returncode == 0, resumed.stderr
     assert "synthesis done" in resumed.stdout
     assert "telemetry" not in resumed.stderr
@@ -74,7 +79,7 @@ def test_sigkill_leaves_no_server_behind(tiny_config: Path, tmp_path: Path, envi
     assert len(alive(process.pid)) == 2
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while still := alive(process.pid):
         assert time.monotonic() < deadline, still
         time.sleep(0.1)

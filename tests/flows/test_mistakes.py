@@ -133,10 +133,6 @@ MISTAKES = [
 ]
 
 
-def test_there_are_at_least_twenty():
-    assert len(MISTAKES) >= 20
-
-
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.what)
 def test_a_mistake_ends_in_one_clear_sentence(
     mistake: Mistake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

@@ -12,37 +12,70 @@ from nas_core.search_spaces.nasbench201 import NasBench201
 from storage.files import exclusive
 from tasks.retrain import load_model
 
-KEYS = [
-    "teacher.top1", "student.top1", "student.agreement", "student.macs", "student.params", "search.architecture",
-    "search.strategy", "search.space", "synthesis.images", "synthesis.rounds", "timings.synthesis", "timings.search",
-    "timings.retrain", "timings.evaluation", "timings.total", "seed", "versions.torch", "versions.prefect",
-    "digests.dataset", "digests.search", "digests.model",
-]  # fmt: skip
+PROJECT = Path(__file__).parents[2]
+
+
+def documented() -> dict[str, str]:
+    """Keys of docs/results-json.md with their rows; ".b" after "a.c" stands for "a.b"."""
+    rows = {}
+    for row in (PROJECT / "docs" / "results-json.md").read_text().splitlines():
+        if row.startswith("| `"):
+            section = ""
+            for name in re.findall(r"`([^`]+)`", row.split("|")[1]):
+                section = section if name.startswith(".") else name.rpartition(".")[0]
+                rows[section + name if name.startswith(".") else name] = row
+    return rows
 
 
 def results_of(directory: Path) -> dict[str, Any]:
     return json.loads((directory / "results.json").read_text())
 
 
-def value_at(results: dict[str, Any], key: str) -> Any:
-    for part in key.split("."):
-        results = results[part]
-    return results
+def flat(results: dict[str, Any]) -> dict[str, Any]:
+    """Values by keys such as "teacher.top1"; empty or missing sections stand for themselves."""
+    inner = {name: value for name, value in results.items() if isinstance(value, dict)}
+    values = {f"{name}.{key}": value for name, section in inner.items() for key, value in section.items()}
+    return values | {name: value for name, value in results.items() if name not in inner}
 
 
 def modification_times(directory: Path, pattern: str) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in sorted((directory / "manifests").glob(pattern))}
 
 
-def test_results_have_their_documented_keys_and_plausible_values(finished_run: Path):
+def test_results_have_the_documented_keys_and_no_others(finished_run: Path):
+    """Where something may be null or missing, its row says so; this run has all but fine-tuning."""
+    results, rows = results_of(finished_run), documented()
+    values = flat(results)
+    as_a_whole = {key.removesuffix(".*") for key in rows} & results.keys()
+    one_by_one = {key for key in rows if key.removesuffix(".*") not in as_a_whole}
+    assert one_by_one - values.keys() == {"timings.finetuning", "digests.finetuned"}
+    assert {key for key in values if key.partition(".")[0] not in as_a_whole} <= one_by_one
+    assert all("null" in rows[key] for key in rows.keys() & values.keys() if values[key] is None)
+
+
+def test_results_have_plausible_values(finished_run: Path):
     results = results_of(finished_run)
-    assert all(value_at(results, key) is not None for key in KEYS)
     assert (results["synthesis"]["images"], results["synthesis"]["rounds"]) == (64, 2)
     assert results["quality"]["teacher_top1"] > 0.5
     assert results["teacher"]["top1"] > 0.98
     assert 0 <= results["student"]["agreement"] <= 1
     assert results["student"]["macs"] <= 60_000
     assert results["evaluation"] == {"images": 500, "source": "npz held_out.npz"}
+
+
+def test_the_front_holds_every_rated_architecture_that_none_beats(finished_run: Path):
+    """Compared with all others one by one: none is as cheap and as good, and one of the two more so."""
+    found = json.loads((finished_run / "search" / "outcome.json").read_text())
+    points = {(rated["macs"], rated["score"]) for rated in found["candidates"]}
+    unbeaten = {
+        (macs, score)
+        for macs, score in points
+        if not any(m <= macs and s >= score and (m, s) != (macs, score) for m, s in points)
+    }
+    assert [(rated["macs"], rated["score"]) for rated in found["front"]] == sorted(unbeaten)
+    assert all(rated in found["candidates"] for rated in found["front"])
+    assert found["front"][-1]["architecture"] == found["architecture"]
+    assert len(points) > len(unbeaten)
 
 
 def test_the_student_loads_with_one_call_and_is_the_found_architecture(finished_run: Path):

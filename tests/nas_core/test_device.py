@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from doubles import Interruption
 from torch import Tensor
 
 from nas_core.checkpoint import Checkpoint
@@ -34,10 +35,6 @@ ENGINES = {
 def _only_where_there_is_something_to_compare(device):
     if device.type == "cpu":
         pytest.skip("compares a device with the CPU; run it with --device cuda or --device mps")
-
-
-class Interruption(Exception):  # noqa: N818 - not an error
-    pass
 
 
 def teacher_on(device: torch.device | str) -> Teacher:

@@ -39,10 +39,11 @@ def test_it_learns_the_labels(images):
 
 
 def test_an_interrupted_fine_tuning_ends_with_the_same_bytes(images):
-    states = []
+    states, rest = [], []
     whole, resumed = network(), network()
     finetune(whole, images, RECIPE, 0, Checkpoint(None, lambda state: states.append(copy.deepcopy(state))))
-    finetune(resumed, images, RECIPE, 0, Checkpoint(states[0]))
+    finetune(resumed, images, RECIPE, 0, Checkpoint(states[0], rest.append))
+    assert (len(states), len(rest)) == (3, 2)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from doubles import Bomb
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,11 +82,7 @@ def test_no_flipped_bit_is_taken_for_a_weight(tmp_path_factory: pytest.TempPathF
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    class Malicious:
-        def __reduce__(self):
-            return (Path(tmp_path / "owned").touch, ())
-
-    save_checkpoint(tmp_path / "x.pt", "key", {"a": Malicious()})
+    save_checkpoint(tmp_path / "x.pt", "key", {"a": Bomb(tmp_path / "ran")})
     assert load_checkpoint(tmp_path / "x.pt", "key") is None
     assert "holds more than tensors and plain values" in caplog.text
-    assert not (tmp_path / "owned").exists()
+    assert not (tmp_path / "ran").exists()

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import struct
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +154,31 @@ def test_images_of_the_canvas_are_left_alone_and_others_fitted(folder: Path):
     assert colour.shape == (3, 3, 4, 4)
     assert colour[0].mean(axis=(1, 2)).tolist() == [255, 0, 0]
     assert np.array_equal(colour[2], np.broadcast_to(gray[0], (3, 4, 4)))
+
+
+def test_an_image_of_another_shape_is_cropped_in_the_middle(folder: Path):
+    """A ramp of eight columns, whose height is the canvas's: columns 2 to 5 stay, as they are."""
+    ramp = np.tile(10 * np.arange(8, dtype=np.uint8), (4, 1))
+    Image.fromarray(ramp).save(folder / "cat" / "a.png")
+    images = open_images(folder)
+    assert isinstance(images, PlainImages)
+    assert np.array_equal(images.read([0], (1, 4, 4))[0, 0], ramp[:, 2:6])
+
+
+@pytest.mark.parametrize("side", [9_500, 14_000])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_that_promises_more_pixels_than_89_million_is_refused_by_name(folder: Path, side: int):
+    """A small file with another header; Pillow itself warns of the first size, and refuses the second."""
+    path = folder / "cat" / "a.png"
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", side, side)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+    images = open_images(folder)
+    assert isinstance(images, PlainImages)
+    for read in (images.common_size, lambda: images.read([0], (1, 4, 4))):
+        with pytest.raises(StorageError, match=rf"a\.png .*({side}x{side}|{side**2}) pixels"):
+            read()
 
 
 def test_a_file_that_is_no_image_is_named(folder: Path):

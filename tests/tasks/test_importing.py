@@ -6,17 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from flows.config_file import validated
+from flows.config_file import read_config, validated
 from nas_core.config import RunConfig
 from nas_core.errors import InputError
 from storage.dataset import SyntheticImages
 from storage.export import ExportFormat, export_dataset
 from storage.files import digest_of_file, read_json
 from storage.manifests import Manifest
-from tasks.importing import import_section, shard_size
+from tasks.building import load_teacher
+from tasks.importing import import_section, import_shard, shard_size
 from tasks.run import Run, open_run
+from tests.tasks.conftest import PROJECT, TINY
 
 Complete = Callable[[Run], dict[str, Manifest]]
 
@@ -126,6 +129,23 @@ def test_a_config_whose_rounds_start_from_canvases_can_import(finished: Run, fol
     synthesis = finished.config.synthesis.model_copy(update={"labels": labels})
     config = imported(finished.config.model_copy(update={"synthesis": synthesis}), folder)
     assert config.synthesis.labels == finished.config.synthesis.labels
+
+
+def test_folders_are_named_like_classes_or_else_like_their_indices(tmp_path: Path):
+    """Where 7 is the name of class 2, a folder of that name is class 2; each image's pixels tell its class."""
+    names = "['cat', 'dog', '7', 'd', 'e', 'f', 'g', 'h', 'i', 'j']"
+    classes = {"0": 0, "dog": 1, "7": 2}
+    for name, index in classes.items():
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (10, 10), 50 * index).save(tmp_path / "images" / name / f"{number}.png")
+    config = read_config(PROJECT / "configs" / "digits.yaml", (*TINY, f"teacher.class_names={names}"))
+    fingerprint = load_teacher(config.teacher, config.device).fingerprint()
+    run = Run(directory=str(tmp_path), config=imported(config, tmp_path / "images"), fingerprint=fingerprint)
+    shards = [import_shard(run, 0, shard) for shard in range(2)]
+    targets = torch.cat([shard.targets.argmax(1) for shard in shards])
+    assert sorted(targets.tolist()) == [0] * 4 + [1] * 4 + [2] * 4
+    assert torch.equal(torch.cat([shard.canvases[:, 0, 0, 0] for shard in shards]), (50 * targets).to(torch.uint8))
 
 
 def test_a_folder_of_no_class_of_the_teacher_is_named(finished: Run, folder: Path):

@@ -27,4 +27,3 @@ def test_a_student_may_be_wider_and_deeper_than_what_was_searched(damageable: Ru
 def test_defaults_keep_the_size_of_the_search(finished: Run):
     _, about = load_model(finished.directory)
     assert about["space"] == finished.config.search.space.model_dump(mode="json")
-    assert finished.config.retrain == RetrainConfig(epochs=1, warmup_epochs=0, batch_size=8)

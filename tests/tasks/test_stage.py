@@ -1,6 +1,7 @@
 """Keys: equal for equal inputs, different for anything that the content depends on."""
 
 import errno
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from prefect.states import Failed
 
 from flows.config_file import read_config
 from nas_core.errors import InputError
+from storage import locations
 from storage.manifests import Manifest, read_manifest
 from tasks.run import Run
 from tasks.stage import Stage, is_transient, piece_name
@@ -105,6 +107,25 @@ def test_pieces_sort_in_the_order_of_their_position():
 )
 def test_only_faults_that_may_pass_are_retried(error: Exception, transient: bool):
     assert is_transient(None, None, Failed(data=error)) is transient
+
+
+def test_an_object_store_that_does_not_answer_may_answer_later(monkeypatch: pytest.MonkeyPatch):
+    """A bound port where nobody listens; what the store's client says of it is no `OSError`."""
+    pytest.importorskip("s3fs")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        # A client that others have used has another store's address.
+        monkeypatch.setitem(locations.OPTIONS, "skip_instance_cache", True)
+        path = locations.location("s3://bucket/run/config.yaml")
+        with pytest.raises(Exception, match="Could not connect to the endpoint URL") as found:
+            locations.read_bytes(path)
+    assert not isinstance(found.value, OSError)
+    assert is_transient(None, None, Failed(data=found.value)) is True
 
 
 def test_a_manifest_of_which_a_byte_was_changed_counts_as_none(tmp_path: Path):

@@ -129,7 +129,7 @@ def test_trainability_is_best_where_gradients_keep_their_length():
 
 def test_an_identity_block_trains_nothing_and_scores_worst():
     stem = nn.Conv2d(1, 1, 1)
-    features = Features.of(Chain(stem, nn.Identity()), torch.randn(4, 1, 2, 2))
+    features = Features.of(Chain(stem, nn.Identity()), torch.randn(4, 1, 2, 2, generator=generator(0, "t")))
     assert features.trainability(generator(0, "signs")) == WORST
 
 
@@ -139,7 +139,8 @@ def test_all_scores_of_a_good_network_are_finite_and_depend_on_seed_only(size: i
     space = NasBench201(4, 1, input_shape=(3, size, size), num_classes=4)
     text = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
     network = space.network(space.parse(text))
-    batch = Batch(torch.randn(8, 3, size, size, generator=generator(0, "i")), torch.randn(8, 4))
+    draws = generator(0, "i")
+    batch = Batch(torch.randn(8, 3, size, size, generator=draws), torch.randn(8, 4, generator=draws))
     names = ("naswot", "synflow", "zico", "expressivity", "progressivity", "trainability")
 
     def scores() -> dict[str, float]:
@@ -156,7 +157,8 @@ def test_a_network_without_a_path_scores_worst_but_does_not_fail():
     space = NasBench201(4, 1, input_shape=(3, 8, 8), num_classes=4)
     network = space.network(space.parse("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"))
     initialise(network, generator(0, "w"))
-    batch = Batch(torch.randn(8, 3, 8, 8), torch.randn(8, 4))
+    draws = generator(0, "i")
+    batch = Batch(torch.randn(8, 3, 8, 8, generator=draws), torch.randn(8, 4, generator=draws))
     found = training_free_scores(network, batch, ("zico", "progressivity", "trainability"), generator(0, "s"))
     assert found["progressivity"] == found["trainability"] == WORST
 

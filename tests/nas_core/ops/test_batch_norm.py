@@ -4,12 +4,17 @@ import torch
 from torch import nn
 
 from nas_core.ops.batch_norm import recalibrate
+from nas_core.seeding import generator
+
+
+def images(position: int) -> torch.Tensor:
+    return torch.rand(4, 2, 3, 3, generator=generator(0, "images", position))
 
 
 def test_statistics_are_the_plain_average_over_the_batches():
     """Batches {0, 2} and {4, 10}: means 1 and 7, unbiased variances 2 and 18; their averages are 4 and 10."""
     norm = nn.BatchNorm2d(1, momentum=0.1)
-    norm(torch.rand(8, 1, 1, 1) * 100)
+    norm(100 * images(0)[:, :1])
     batches = [torch.tensor([0.0, 2.0]).reshape(2, 1, 1, 1), torch.tensor([4.0, 10.0]).reshape(2, 1, 1, 1)]
     recalibrate(norm, norm, batches)
     torch.testing.assert_close(norm.running_mean, torch.tensor([4.0]))
@@ -19,9 +24,9 @@ def test_statistics_are_the_plain_average_over_the_batches():
 
 
 def test_history_does_not_matter():
-    batches = [torch.rand(4, 2, 3, 3) for _ in range(3)]
+    batches = [images(position) for position in range(3)]
     fresh, used = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
-    used(torch.rand(4, 2, 3, 3))
+    used(images(3))
     for norm in (fresh, used):
         recalibrate(norm, norm, batches)
     assert torch.equal(fresh.running_var, used.running_var)
@@ -29,5 +34,5 @@ def test_history_does_not_matter():
 
 def test_nothing_learns():
     norm = nn.BatchNorm2d(2)
-    recalibrate(norm, lambda x: norm(x).requires_grad_(False), [torch.rand(4, 2, 3, 3)])
+    recalibrate(norm, lambda x: norm(x).requires_grad_(False), [images(0)])
     assert norm.weight.grad is None

@@ -13,10 +13,11 @@ def build() -> nn.Module:
 
 
 def test_weights_depend_on_nothing_but_the_generator():
-    torch.manual_seed(1)
-    first = build()
-    torch.manual_seed(2)
-    second = build()
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        first = build()
+        torch.manual_seed(2)
+        second = build()
     for network in (first, second):
         initialise(network, generator(7, "weights"))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
@@ -46,7 +47,7 @@ def test_spread_follows_the_fan_in():
 
 def test_running_statistics_start_over():
     norm = nn.BatchNorm2d(2)
-    norm(torch.rand(4, 2, 3, 3))
+    norm(torch.rand(4, 2, 3, 3, generator=generator(0, "images")))
     initialise(norm, generator(0, "weights"))
     assert torch.equal(norm.running_mean, torch.zeros(2))
     assert int(norm.num_batches_tracked) == 0

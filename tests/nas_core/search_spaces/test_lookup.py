@@ -2,6 +2,7 @@
 
 import csv
 import pickle
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from doubles import Bomb
 
 from nas_core.errors import InputError
 from nas_core.search_spaces.lookup import AccuracyTable
 from nas_core.search_spaces.nasbench1shot1 import NasBench1Shot1
 from nas_core.search_spaces.nasbench201 import NasBench201
+from nas_core.seeding import generator
 
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
 
@@ -49,6 +52,20 @@ def test_nasbench1shot1_has_tables_too(tmp_path):
     table = AccuracyTable.read(path, "test")
     table.check_covers(space)
     assert table.of(space.parse(cell)) == 93.5
+
+
+def test_the_documented_code_writes_a_table_of_every_cell_of_nasbench1shot1(tmp_path, monkeypatch):
+    """With an accuracy that tells from the question to NAS-Bench-101 how many 3x3 convolutions a cell has."""
+    page = Path(__file__).parents[3] / "docs" / "strategies.md"
+    (code,) = re.findall(r"```python\n(.*?NasBench1Shot1.*?)```", page.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {"accuracy": lambda _, operations: 90.0 + operations.count("conv3x3-bn-relu")})
+    table = AccuracyTable.read("1shot1-s1.csv", "test")
+    space = NasBench1Shot1("s1", 2, 2, 1, input_shape=(3, 8, 8), num_classes=2)
+    assert len(table.accuracies) == space.size
+    for position in range(10):
+        cell = space.architecture(space.sample(generator(0, "cell", position)))
+        assert table.of(cell) == 90.0 + cell.operations.count("conv3x3-bn-relu")
 
 
 def test_anytime_accuracy_follows_the_course_of_a_search(write):
@@ -115,22 +132,33 @@ def run(dataset: str, seed: int, epochs: int, accuracies: dict[str, float]) -> d
     }
 
 
-def api_file(path: Path) -> Path:
-    """A file of two architectures, in the format that torch wrote in 2020 and with NumPy's names of then."""
+# By training set, what the file holds of a run; the names of its evaluations are the benchmark's.
+TRAINED = {
+    "cifar10-valid": {"x-valid": 11.0, "ori-test": 12.0},
+    "cifar100": {"x-valid": 21.0, "x-test": 22.0, "ori-test": 23.0},
+    "ImageNet16-120": {"x-valid": 31.0, "x-test": 32.0, "ori-test": 33.0},
+}
+
+
+def api_file(path: Path, trained: dict[str, dict[str, float]] = TRAINED) -> Path:
+    """A file of two architectures, in the format that torch wrote in 2020 and with NumPy's names of then.
+
+    Of the six published columns, those that `TRAINED` has; accuracies of the second architecture are one higher.
+    """
 
     def infos(index: int, notation: str, epochs: int, *tests: float) -> dict[str, Any]:
         seeds = (777, 888)[: len(tests)]
-        trained = {
+        results = {
             ("cifar10", seed): run("cifar10", seed, epochs, {"ori-test": test})
             for seed, test in zip(seeds, tests, strict=True)
         }
-        trained |= {
-            ("cifar100", 777): run("cifar100", 777, epochs, {"x-valid": 15.0, "x-test": 16.0, "ori-test": 15.5})
-        }
+        for dataset, accuracies in trained.items():
+            of_this = {images: index + accuracy for images, accuracy in accuracies.items()}
+            results[dataset, 777] = run(dataset, 777, epochs, of_this)
         return {
             "arch_index": index,
             "arch_str": notation,
-            "all_results": trained,
+            "all_results": results,
             "dataset_seed": {"cifar10": [*seeds]},
         }
 
@@ -156,7 +184,21 @@ def test_the_api_file_gives_the_mean_of_the_full_trainings(tmp_path, space):
     table.check_covers(space)
     assert table.of(space.parse(SKIPS)) == pytest.approx(54.3)
     assert table.of(space.parse(CONVOLUTIONS)) == 93.76
-    assert AccuracyTable.read(path, "cifar100-test").of(space.parse(SKIPS)) == 16.0
+
+
+@pytest.mark.parametrize(
+    ("column", "accuracy"),
+    [
+        ("cifar10-valid", 11.0),
+        ("cifar100-valid", 21.0),
+        ("cifar100-test", 22.0),
+        ("ImageNet16-120-valid", 31.0),
+        ("ImageNet16-120-test", 32.0),
+    ],
+)
+def test_every_other_published_column_is_read(tmp_path, column: str, accuracy: float):
+    table = AccuracyTable.read(api_file(tmp_path / "api.pth"), column)
+    assert table.accuracies == {SKIPS: accuracy, CONVOLUTIONS: accuracy + 1}
 
 
 def test_the_api_file_is_written_as_csv(tmp_path):
@@ -165,25 +207,14 @@ def test_the_api_file_is_written_as_csv(tmp_path):
     assert AccuracyTable.read(tmp_path / "table.csv", "cifar10-test").accuracies == table.accuracies
 
 
-class Code:
-    """Deletes a file when it is unpickled."""
-
-    def __init__(self, victim: Path) -> None:
-        self.victim = victim
-
-    def __reduce__(self):
-        return Path.unlink, (self.victim,)
-
-
 @pytest.mark.parametrize("form", ["torch", "pickle"])
 def test_an_api_file_with_code_is_refused_and_the_code_is_not_run(tmp_path, form):
-    victim, path = tmp_path / "victim", tmp_path / "api.pth"
-    victim.touch()
-    content = {"meta_archs": [SKIPS], "arch2infos": {0: Code(victim)}}
+    path = tmp_path / "api.pth"
+    content = {"meta_archs": [SKIPS], "arch2infos": {0: Bomb(tmp_path / "ran")}}
     torch.save(content, path) if form == "torch" else path.write_bytes(pickle.dumps(content, protocol=2))
     with pytest.raises(InputError, match="without running what is in it"):
         AccuracyTable.read(path, "cifar10-test")
-    assert victim.exists()
+    assert not (tmp_path / "ran").exists()
 
 
 def test_other_files_and_columns_are_refused(tmp_path):
@@ -195,6 +226,5 @@ def test_other_files_and_columns_are_refused(tmp_path):
         AccuracyTable.read(path, "cifar10-test")
     with pytest.raises(InputError, match="no column 'cifar10'; it has cifar10-valid, cifar10-test"):
         AccuracyTable.read(path, "cifar10")
-    # No training on ImageNet16-120 in it.
     with pytest.raises(InputError, match="is not NAS-Bench-201's file"):
-        AccuracyTable.read(api_file(path), "ImageNet16-120-test")
+        AccuracyTable.read(api_file(path, trained={}), "ImageNet16-120-test")

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from doubles import Interruption
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.search_spaces import SearchSpace
+from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.strategies import Budget, SearchTask, Strategy, macs_budget
 
 
@@ -28,6 +30,15 @@ def make_task(make_batches):
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def convolutions_or_skips() -> tuple[SearchSpace, set[str]]:
+    """A space of 64 cells, and the seven dearest of them: with six or with five convolutions."""
+    space = NasBench201(2, 1, ("skip_connect", "nor_conv_3x3"), input_shape=(3, 8, 8), num_classes=4)
+    paths = sorted(itertools.product(range(2), repeat=6), key=space.macs)
+    assert space.macs(paths[-8]) < space.macs(paths[-7])
+    return space, {str(space.architecture(path)) for path in paths[-7:]}
 
 
 @pytest.fixture
@@ -54,6 +65,7 @@ def check_resume():
         resumed = strategy.search(task, Checkpoint(state, lambda state: finals[1].append(copy.deepcopy(state))))
         assert resumed == expected
         assert_same(finals[0][-1], finals[1][-1])
+        assert len(finals[1]) == len(finals[0]) - stop_after, "what was saved is done again"
 
     return check
 

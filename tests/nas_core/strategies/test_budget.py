@@ -1,5 +1,7 @@
 """One budget, whichever the cost: kept exactly, refused with the smallest possible, weighed in its own unit."""
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -15,12 +17,16 @@ from nas_core.strategies import Budget, latency_budget, macs_budget, parameter_b
 SPACE = NasBench201(4, 1, input_shape=(3, 8, 8), num_classes=4)
 
 
-def made_up_latencies() -> LatencyTable:
-    """A 3x3 convolution takes 0.7 ms in each stage and pooling 0.1, the rest nothing; the skeleton takes 2.05 ms."""
+# Milliseconds of an operation in each stage; the rest takes nothing.
+SLOW_CONVOLUTIONS = {"nor_conv_3x3": 0.7, "avg_pool_3x3": 0.1}
+FAST_CONVOLUTIONS = {"nor_conv_3x3": 0.01, "nor_conv_1x1": 0.7}
+
+
+def made_up_latencies(times: Mapping[str, float] = SLOW_CONVOLUTIONS) -> LatencyTable:
+    """Of these times, and of a skeleton that takes 2.05 ms."""
     fixed, slots = SPACE.parts()
-    times = {"nor_conv_3x3": 0.7, "avg_pool_3x3": 0.1, "skeleton": 2.05}
     parts = [*fixed, *(part for slot in slots for operation in slot for part in operation)]
-    return LatencyTable({key(part): times.get(part.kind, 0.0) for part in parts}, {})
+    return LatencyTable({key(part): ({"skeleton": 2.05} | times).get(part.kind, 0.0) for part in parts}, {})
 
 
 BUDGETS = {
@@ -75,6 +81,26 @@ def test_every_kind_of_strategy_keeps_any_budget(make_task, name, strategy):
     assert cost <= budget.reference(SPACE)
     assert outcome.search[-1][name] == cost
     assert [record[name] for record in outcome.front(name)] == sorted(c[name] for c in outcome.front(name))
+
+
+TWO = SPACE.restrict(dict.fromkeys(range(6), ("nor_conv_1x1", "nor_conv_3x3")))
+HEAVY = {
+    "darts": {"cost_weight": 1000.0},
+    "proxyless": {"cost_loss": "add-linear", "cost_factor": 1000.0},
+    "proxyless-rl": {"samples": 10, "reward_exponent": 8.0},
+}
+
+
+@pytest.mark.parametrize(("cost", "found"), [("macs", "nor_conv_1x1"), ("latency_ms", "nor_conv_3x3")])
+@pytest.mark.parametrize("name", HEAVY)
+def test_the_cost_that_is_weighed_is_latency_where_there_is_a_table(make_task, name, cost, found):
+    """Of two convolutions the small one is cheap, and by this table the large one is fast."""
+    budget = latency_budget(made_up_latencies(FAST_CONVOLUTIONS)) if cost == "latency_ms" else macs_budget()
+    spec = strategies.spec(name)
+    settings = {"epochs": 6, "alpha_start": 0, "alpha_learning_rate": 0.2, "alpha_every": 1} | HEAVY[name]
+    values = {field: value for field, value in settings.items() if field in spec.model_fields}
+    outcome = strategies.build(spec.model_validate(values)).search(make_task(TWO, budget=budget), Checkpoint())
+    assert outcome.architecture.operations == (found,) * 6
 
 
 def test_a_logarithm_of_less_than_a_millisecond_is_refused():

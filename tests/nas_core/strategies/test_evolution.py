@@ -72,7 +72,9 @@ def test_children_come_from_the_best_parents():
     evolution = Evolution(population=5, generations=1, parents=1, crossovers=0, mutants=5, mutation_probability=0.05)
     parent = (3, 3, 3, 3, 3, 3)
     scores = {parent: 1.0, (0,) * 6: -1.0}
-    for child in evolution.propose(SPACE, scores, macs_budget(), generator(0, "toy")):
+    children = evolution.propose(SPACE, scores, macs_budget(), generator(0, "toy"))
+    assert len(children) == 5
+    for child in children:
         assert sum(a == b for a, b in zip(child, parent, strict=True)) >= 4
 
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from nas_core.checkpoint import Checkpoint
+from nas_core.ops.cost import CostTable
 from nas_core.search_spaces.nasbench201 import NasBench201
+from nas_core.seeding import generator
 from nas_core.settings.strategies import ProxylessSpec
-from nas_core.strategies import strategies
+from nas_core.strategies import Budget, strategies
 from nas_core.strategies.proxyless import BinaryGates, pair_gradient, pair_update, reinforce_gradient
 from nas_core.training.loop import Step
 
@@ -114,6 +116,26 @@ def test_the_first_rewards_set_the_baseline_and_later_ones_move_it_slowly(make_t
     assert all(torch.equal(old, new) for old, new in zip(before, made.alpha.logits, strict=True))
     made.before_step(step)
     assert made.state()["baseline"] == pytest.approx(0.99 * 2 + 0.01 * 6)
+
+
+def test_a_reward_is_the_agreement_times_a_power_of_the_reference_over_the_cost(make_task, space):
+    """A path at a quarter of the limit earns twice as much by a power of a half; where costs do not count, once."""
+    cost = CostTable(0, tuple((1,) * len(slot.operations) for slot in space.slots))
+    budget = Budget("toy", "max_toy", "units", lambda _: cost, limit=4 * len(space.slots))
+    task = make_task(space, budget=budget)
+    batch, path = next(task.validation.fixed()), space.sample(generator(0, "path"))
+
+    def reward(exponent: float) -> float:
+        made = BinaryGates(task.supernet(), task, ProxylessSpec(update="reinforce", reward_exponent=exponent))
+        made.network.train()
+        made.start_epoch(0)
+        return made._reward(batch, path)
+
+    network = task.supernet().train()
+    agreement = (network(batch.images, path).argmax(1) == batch.teacher_logits.argmax(1)).float().mean()
+    assert agreement > 0
+    assert reward(0.0) == pytest.approx(float(agreement))
+    assert reward(0.5) == pytest.approx(2 * float(agreement))
 
 
 @pytest.mark.parametrize("form", ["mul-log", "add-linear"])

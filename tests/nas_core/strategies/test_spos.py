@@ -21,7 +21,6 @@ from nas_core.strategies import strategies
 from nas_core.strategies.rating import Rating
 from nas_core.strategies.sampling import Uniform
 from nas_core.strategies.spos import SinglePath
-from nas_core.strategies.training_free import promising
 from nas_core.training.augmentation import Augmentation
 from nas_core.training.loop import train
 from nas_core.training.recipe import Recipe
@@ -96,14 +95,15 @@ def test_the_evidently_best_operation_is_found(make_task):
     assert ranked[-1]["score"] > ranked[-2]["score"]
 
 
-def test_a_prior_chooses_the_first_generation(make_task, space):
-    """By the number of parameters, of a pool of eight: the four largest."""
-    prior = PriorSpec(scores=("parameters",), pool=8, images=8)
-    task = make_task(space)
-    outcome = spos(prior=prior).search(task, Checkpoint())
+def test_a_prior_chooses_the_first_generation(make_task, convolutions_or_skips):
+    """By their cost, of all 64: six convolutions, and the six cells of five."""
+    space, dearest = convolutions_or_skips
+    prior = PriorSpec(scores=("macs",), pool=64, images=8)
+    outcome = spos(prior=prior, population=7).search(make_task(space), Checkpoint())
     first = [candidate["architecture"] for candidate in outcome.candidates if candidate["generation"] == 0]
-    assert first == [str(space.architecture(path)) for path in promising(prior, task, 4)]
-    assert len({candidate["architecture"] for candidate in outcome.candidates}) == 12
+    assert len(first) == 7
+    assert set(first) == dearest
+    assert len({candidate["architecture"] for candidate in outcome.candidates}) == 21
 
 
 def test_a_budget_is_kept_and_nothing_is_rated_twice(make_task, space):

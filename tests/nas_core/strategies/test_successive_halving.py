@@ -73,6 +73,16 @@ def test_the_better_half_is_trained_twice_as_long(make_task, space):
     assert str(outcome.architecture) == max(finalists, key=lambda c: c["score"])["architecture"]
 
 
+def test_the_first_rung_are_the_most_promising_of_the_pool(make_task, convolutions_or_skips):
+    """By their cost, of all 64: six convolutions, and the six cells of five."""
+    space, dearest = convolutions_or_skips
+    prior = {"scores": ["macs"], "pool": 64, "images": 8}
+    strategy = search("successive-halving", epochs=1, architectures=7, rungs=1, prior=prior)
+    outcome = strategy.search(make_task(space, images=8), Checkpoint())
+    assert len(outcome.candidates) == 7
+    assert {candidate["architecture"] for candidate in outcome.candidates} == dearest
+
+
 @pytest.mark.parametrize("stop_after", [1, 4, 9, 11])
 def test_an_interrupted_halving_ends_with_the_same_bytes(check_resume, make_task, space, stop_after):
     check_resume(search("successive-halving", **HALVING), make_task(space), stop_after)

@@ -151,7 +151,7 @@ def test_an_interrupted_refinement_ends_with_the_same_bytes():
 
 @pytest.mark.parametrize("stop_at", [1, 3])
 def test_an_interrupted_adaptation_ends_with_the_same_bytes(stop_at):
-    made, saved = learned_engine(adaptation=4), []
+    made, saved, steps = learned_engine(adaptation=4), [], []
 
     def stop(done, *_):
         if done == stop_at:
@@ -160,9 +160,14 @@ def test_an_interrupted_adaptation_ends_with_the_same_bytes(stop_at):
     checkpoint = Checkpoint(save=lambda state: saved.append(copy.deepcopy(state)), seconds=0.0)
     with pytest.raises(Interruption):
         made.make(TARGETS, generator(0, "test"), checkpoint=checkpoint, progress=stop)
-    resumed = made.make(TARGETS, generator(0, "test"), checkpoint=Checkpoint(state=saved[-1]))
+    resumed = made.make(
+        TARGETS,
+        generator(0, "test"),
+        checkpoint=Checkpoint(state=saved[-1]),
+        progress=lambda done, *_: steps.append(done),
+    )
     straight = made.make(TARGETS, generator(0, "test"))
-    assert saved[-1]["step"] == stop_at
+    assert steps == list(range(stop_at + 1, 6)), "the steps that are left, and the drawing"
     assert torch.equal(resumed.canvases, straight.canvases)
     assert resumed.history == straight.history
 
@@ -170,7 +175,7 @@ def test_an_interrupted_adaptation_ends_with_the_same_bytes(stop_at):
 @pytest.mark.parametrize("stop_at", [1, 25, 39])
 def test_interrupted_learning_ends_with_the_same_bytes(stop_at):
     """The snapshots are of steps 22 and 40, the interruption is before, between and after others."""
-    saved = []
+    saved, steps = [], []
 
     def stop(done, *_):
         if done == stop_at:
@@ -180,9 +185,9 @@ def test_interrupted_learning_ends_with_the_same_bytes(stop_at):
         engine().learn(
             BOTH, 16, 0, Checkpoint(save=lambda state: saved.append(copy.deepcopy(state)), seconds=0.0), stop
         )
-    resumed, records = engine().learn(BOTH, 16, 0, Checkpoint(state=saved[-1]))
+    resumed, records = engine().learn(BOTH, 16, 0, Checkpoint(state=saved[-1]), lambda done, *_: steps.append(done))
     straight, expected = engine().learn(BOTH, 16, 0, Checkpoint())
-    assert saved[-1]["step"] == stop_at
+    assert steps == list(range(stop_at + 1, 41)), "no step that was saved is taken again"
     assert resumed.keys() == straight.keys()
     assert all(torch.equal(resumed[name], straight[name]) for name in straight)
     assert records == expected
@@ -259,7 +264,8 @@ def test_a_refinement_that_does_not_fit_is_named():
         engine(refinement=refinement).check()
 
 
-def test_only_chosen_classes_are_learned():
+def classes_asked_for(classes: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """The class of each image (step, image) while a generator learns for four steps."""
     seen = []
 
     class Watching(GeneratorSynthesis):
@@ -269,9 +275,22 @@ def test_only_chosen_classes_are_learned():
 
     made = engine(steps=4, snapshots=1)
     made.__class__ = Watching
-    made.learn(torch.tensor([1]), 6, 0, Checkpoint())
-    assert all(torch.equal(targets, one_hot(torch.ones(6, dtype=torch.long), 2)) for targets in seen)
-    assert len(seen) == 4
+    made.learn(classes, batch_size, 0, Checkpoint())
+    largest = torch.stack(seen).max(dim=2)
+    assert (largest.values == 1).all()
+    return largest.indices
+
+
+def test_only_chosen_classes_are_learned():
+    assert torch.equal(classes_asked_for(torch.tensor([1]), 6), torch.ones(4, 6, dtype=torch.long))
+
+
+def test_both_halves_of_a_batch_ask_for_the_same_classes_in_balance():
+    """Five images of two classes in a half: two of the one and three of the other, and in four steps ten of each."""
+    first, second = classes_asked_for(BOTH, 10).split(5, dim=1)
+    assert torch.equal(first, second)
+    assert set(first.sum(dim=1).tolist()) <= {2, 3}
+    assert int(first.sum()) == 10
 
 
 def test_targets_are_met_at_their_temperature():

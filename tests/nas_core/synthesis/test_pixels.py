@@ -73,10 +73,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not():
 
 
 def test_global_random_state_has_no_influence():
-    torch.manual_seed(1)
-    one = engine().make(TARGETS, generator(0, "test"))
-    torch.manual_seed(2)
-    assert torch.equal(one.canvases, engine().make(TARGETS, generator(0, "test")).canvases)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        one = engine().make(TARGETS, generator(0, "test"))
+        torch.manual_seed(2)
+        assert torch.equal(one.canvases, engine().make(TARGETS, generator(0, "test")).canvases)
 
 
 def test_images_that_diverged_are_refused():
@@ -89,7 +90,7 @@ def test_images_that_diverged_are_refused():
 @pytest.mark.parametrize("stop_at", [1, 4, 6])
 def test_an_interrupted_shard_ends_with_the_same_bytes(stop_at: int):
     """Before, at and after the change of stages, which comes after four steps."""
-    saved = []
+    saved, steps = [], []
 
     def stop(done, *_):
         if done == stop_at:
@@ -99,9 +100,14 @@ def test_an_interrupted_shard_ends_with_the_same_bytes(stop_at: int):
     checkpoint = Checkpoint(save=lambda state: saved.append(copy.deepcopy(state)), seconds=0.0)
     with pytest.raises(Interruption):
         made.make(TARGETS, generator(0, "test"), checkpoint=checkpoint, progress=stop)
-    resumed = made.make(TARGETS, generator(0, "test"), checkpoint=Checkpoint(state=saved[-1]))
+    resumed = made.make(
+        TARGETS,
+        generator(0, "test"),
+        checkpoint=Checkpoint(state=saved[-1]),
+        progress=lambda done, *_: steps.append(done),
+    )
     straight = made.make(TARGETS, generator(0, "test"))
-    assert saved[-1]["step"] == stop_at
+    assert steps == list(range(stop_at + 1, 8)), "no step that was saved is taken again"
     assert torch.equal(resumed.canvases, straight.canvases)
     assert torch.equal(resumed.soft_labels, straight.soft_labels)
     assert resumed.history == straight.history

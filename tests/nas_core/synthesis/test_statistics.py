@@ -182,7 +182,7 @@ def test_a_layer_used_twice_reports_twice(name: str):
 def test_observing_leaves_the_teacher_as_it_was():
     teacher = lively_teacher("resnet")
     before = teacher.fingerprint()
-    ObservedTeacher(teacher)(torch.randn(2, 3, 32, 32))
+    ObservedTeacher(teacher)(noise(2, 3, 32, 32))
     assert teacher.fingerprint() == before
     assert all(type(module) is nn.BatchNorm2d for module in teacher.batch_norms.values())
 

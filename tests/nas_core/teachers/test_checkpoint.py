@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from doubles import Bomb
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
@@ -91,16 +92,6 @@ def test_misfits_are_listed_by_kind(state, tmp_path):
     assert "unexpected: other.layer1.0.conv1.weight" in message
     assert "and 2 more" in message
     assert "of another shape: linear.weight (10, 7) instead of (10, 96)" in message
-
-
-class Bomb:
-    """Pickles as a call that would leave a file behind."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self):
-        return Path.touch, (self.target,)
 
 
 def test_code_in_a_file_is_refused_and_not_run(state, tmp_path):

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from doubles import Bomb
 from torchvision.models import shufflenet_v2_x0_5
 
 from nas_core.errors import InputError
@@ -44,16 +45,6 @@ def test_cached_weights_come_with_their_preprocessing_and_class_names(cache):
 def test_failed_download_says_which_file_to_put_where(cache):
     with pytest.raises(InputError, match=f"put the file https://.*/{FILE_NAME} at '{cache / FILE_NAME}'"):
         build()
-
-
-class Bomb:
-    """Pickles as a call that would leave a file behind."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self):
-        return Path.touch, (self.target,)
 
 
 def test_code_in_a_cached_file_is_refused_and_not_run(cache):

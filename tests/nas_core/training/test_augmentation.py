@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchvision.transforms.v2 import functional as transforms
 
 from nas_core.seeding import generator
 from nas_core.training.augmentation import Augmentation, color_jitter, cutout, mixup, scaled_crop
@@ -93,12 +94,10 @@ def test_no_strength_changes_nothing_and_bytes_stay_bytes():
 
 
 def test_a_scaled_crop_of_everything_is_the_image_in_another_size():
-    canvas = torch.full((1, 8, 8), 7, dtype=torch.uint8)
-    canvas[:, :, 4:] = 9
-    # Shares of 1 leave only the whole canvas, or parts of it where no other shape fits.
-    crop = scaled_crop(canvas, (4, 4), 1.0, draws())
-    assert crop.shape == (1, 4, 4)
-    assert set(crop.unique().tolist()) <= {7, 8, 9}
+    """A part of another shape with the whole's area does not fit into it."""
+    canvas = torch.randint(256, (3, 8, 8), generator=draws(), dtype=torch.uint8)
+    whole = transforms.resize(canvas, [4, 4], antialias=True)
+    assert all(torch.equal(scaled_crop(canvas, (4, 4), 1.0, draws(position)), whole) for position in range(10))
 
 
 def test_scaled_crops_show_parts_of_many_sizes():

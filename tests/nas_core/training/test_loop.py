@@ -99,16 +99,18 @@ def test_an_interrupted_run_ends_with_the_same_bytes(make_batches, stop_at):
         run(batches, recipe, Checkpoint(None, save), progress)
     state = saved[-1] if saved else None
     for _ in range(2):  # Resuming leaves the saved state as it was.
-        weights, records = run(batches, recipe, Checkpoint(state))
+        rest = []
+        weights, records = run(batches, recipe, Checkpoint(state, rest.append))
         assert same_bytes(weights, expected)
         assert records == expected_records
+        assert len(rest) == recipe.epochs - len(saved), "an epoch that was saved is trained again"
 
 
 def test_a_finished_run_is_not_trained_further(make_batches):
     batches, recipe = make_batches(16, 8), Recipe(epochs=1, warmup_epochs=0)
     saved = []
     weights, records = run(batches, recipe, Checkpoint(None, lambda state: saved.append(copy.deepcopy(state))))
-    again, again_records = run(batches, recipe, Checkpoint(saved[-1]))
+    again, again_records = run(batches, recipe, Checkpoint(saved[-1]), lambda *_: pytest.fail("a step was taken"))
     assert same_bytes(weights, again)
     assert records == again_records
 

@@ -69,12 +69,13 @@ def test_an_interrupted_retraining_ends_with_the_same_bytes(make_batches, settin
     config = RetrainConfig(epochs=3, **SHORT, **settings)
     batches = make_batches(16, 8)
     batches.augmentation = augmentation(config)
-    states = []
+    states, rest = [], []
     whole = make_network()
     retrain(whole, batches, config, 0, Checkpoint(None, lambda state: states.append(copy.deepcopy(state))))
     resumed = make_network()
-    retrain(resumed, batches, config, 0, Checkpoint(states[0], lambda _: None))
+    retrain(resumed, batches, config, 0, Checkpoint(states[0], rest.append))
     assert equal(whole, resumed)
+    assert (len(states), len(rest)) == (3, 2)
 
 
 def test_the_average_of_the_weights_is_the_result(make_batches):

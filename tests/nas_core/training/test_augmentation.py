@@ -93,9 +93,10 @@ def test_no_strength_changes_nothing_and_bytes_stay_bytes():
     assert white.min() < 160
 
 
-def test_a_scaled_crop_of_everything_is_the_image_in_another_size():
-    """A part of another shape with the whole's area does not fit into it."""
-    canvas = torch.randint(256, (3, 8, 8), generator=draws(), dtype=torch.uint8)
+@pytest.mark.parametrize("width", [8, 32])
+def test_a_scaled_crop_of_everything_is_the_image_in_another_size(width: int):
+    """No other part of a square has its area; a canvas that is too wide for any shape is taken whole."""
+    canvas = torch.randint(256, (3, 8, width), generator=draws(), dtype=torch.uint8)
     whole = transforms.resize(canvas, [4, 4], antialias=True)
     assert all(torch.equal(scaled_crop(canvas, (4, 4), 1.0, draws(position)), whole) for position in range(10))
 

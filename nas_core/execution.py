@@ -68,7 +68,7 @@ class Processes(_Workers):
     devices: tuple[int, ...] = Field(
         default=(),
         description="CUDA devices, by number among those that CUDA_VISIBLE_DEVICES shows: each process sees one of "
-        "them, in turn; null: every process sees all",
+        "them, in turn; empty: every process sees all",
     )
 
     def shards_at_once(self) -> int:

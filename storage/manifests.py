@@ -3,10 +3,10 @@
 They are sealed with a checksum, and by them all other files are checked.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from storage.errors import StorageError
 from storage.files import digest_of_file, read_sealed_json, sealed, write_json
@@ -68,6 +68,15 @@ class Manifest(BaseModel):
     files: dict[str, str]
     figures: dict[str, Any]
     seconds: float
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
+        """A run directory may be a stranger's: none of its files is elsewhere."""
+        for name in files:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise ValueError(f"{name} is outside of the run directory")
+        return files
 
     def write(self, path: Path) -> None:
         """Write it atomically; do so after all of its files."""

@@ -59,21 +59,25 @@ def _table(path: Path, column: str, _written: int | None) -> AccuracyTable:
     return AccuracyTable.read(path, column)
 
 
-def real_images(key: str, spec: Spec, teacher: Teacher) -> LabelledImages:
+def real_images(key: str, spec: Spec, teacher: Teacher, fingerprint: str | None = None) -> LabelledImages:
     """The labelled images that a config names, as its teacher sees them.
 
     Args:
         key: The section's in the config, such as evaluation.data.
         spec: The section.
         teacher: The teacher.
+        fingerprint: Of those that the run began with; None: they may be any.
 
     Raises:
-        InputError: If they are not there or do not fit; begins with the key.
+        InputError: If they are not there, do not fit, or are other ones by now; begins with the key.
     """
     try:
-        return data_sources.build(spec, teacher=teacher)
+        images = data_sources.build(spec, teacher=teacher)
     except InputError as error:
         raise InputError(f"{key}: {error}") from error
+    if fingerprint not in (None, images.fingerprint()):
+        raise InputError(f"{key}: the images are not those that the run began with: restore them, or run again")
+    return images
 
 
 def preflight(config: RunConfig) -> Checked:
@@ -125,21 +129,21 @@ def load_teacher(spec: Spec, device: str) -> Teacher:
     return _load(spec.model_dump_json(), device)
 
 
-def same_teacher(spec: Spec, device: str, fingerprint: str) -> Teacher:
-    """The teacher that a run began with, on a device; loaded and compared once per process.
+def same_teacher(spec: Spec, device: str, fingerprint: str, kind: str = "teacher") -> Teacher:
+    """The teacher, or verifier, that a run began with, on a device; loaded and compared once per process.
 
     Raises:
         InputError: If it cannot be loaded, or is another one by now.
     """
-    return _load_same(spec.model_dump_json(), device, fingerprint)
+    return _load_same(spec.model_dump_json(), device, fingerprint, kind)
 
 
 @functools.lru_cache(maxsize=4)
-def _load_same(spec_json: str, device: str, fingerprint: str) -> Teacher:
+def _load_same(spec_json: str, device: str, fingerprint: str, kind: str) -> Teacher:
     teacher = _load(spec_json, device)
     if (found := teacher.fingerprint()) != fingerprint:
         raise InputError(
-            f"the teacher's weights are not those that the run began with (fingerprint {fingerprint[:12]}, here "
+            f"the {kind}'s weights are not those that the run began with (fingerprint {fingerprint[:12]}, here "
             f"{found[:12]}): restore them, or choose another --run-dir"
         )
     return teacher

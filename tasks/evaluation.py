@@ -29,7 +29,8 @@ def evaluate_student(
     student, description = load_model(run.layout.root)
     images, split = load_images(run)
     held_out = batches(run, images, split.held_out, config.batch_size)
-    real = None if config.data is None else real_images("evaluation.data", config.data, teacher)
+    began = run.sources.get("evaluation.data")
+    real = None if config.data is None else real_images("evaluation.data", config.data, teacher, began)
 
     def judged(network: nn.Module) -> dict[str, Any]:
         network.to(teacher.device)

@@ -24,7 +24,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from nas_core.errors import InputError
 from nas_core.execution import Dask, Execution, Local, Processes, Ray
 from tasks.logs import log_to
-from tasks.stopping import STOP, obey_parent, saving_on_termination
+from tasks.stopping import STOP, holding_signals_back, obey_parent, saving_on_termination
 
 
 def check_execution(execution: Execution, device: str) -> None:
@@ -102,11 +102,12 @@ def conducting(execution: Execution, log: Path) -> Iterator[None]:
             yield
     finally:
         _BESIDE.reset(token)
-        if beside is not None:
-            beside.rest()
-        flow = FlowRunContext.get()
-        if flow is not None and isinstance(flow.task_runner, ThreadPoolTaskRunner):
-            flow.task_runner.cancel_all()
+        with holding_signals_back():
+            if beside is not None:
+                beside.rest()
+            flow = FlowRunContext.get()
+            if flow is not None and isinstance(flow.task_runner, ThreadPoolTaskRunner):
+                flow.task_runner.cancel_all()
 
 
 def submit(

@@ -15,7 +15,7 @@ def finetune_student(run: Run, piece: str, key: str, _model: Manifest) -> Produc
     config, teacher = run.config.finetune, run.teacher()
     assert config is not None
     network, description = load_model(run.directory)
-    images = real_images("finetune.data", config.data, teacher)
+    images = real_images("finetune.data", config.data, teacher, run.sources.get("finetune.data"))
     checkpoint = stage_checkpoint(run, piece, key)
     progress = task_progress(piece, run.artifact(piece))
     history = finetune(network.to(teacher.device), images, config, run.config.seed, checkpoint, progress)

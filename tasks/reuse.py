@@ -50,7 +50,7 @@ def take_over(layout: RunLayout, other: RunLayout, piece: str, key: str) -> Mani
         Its manifest, here as there; None if the piece has to be made.
     """
     manifest = read_manifest(other.manifest(piece))
-    if manifest is None or manifest.key != key:
+    if manifest is None or (manifest.piece, manifest.key) != (piece, key):
         return None
     for name, digest in manifest.files.items():
         content = _content(other.root / name)

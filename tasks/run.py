@@ -106,10 +106,17 @@ class Run(BaseModel):
         return building.same_teacher(self.config.teacher, self.config.device, self.fingerprint)
 
     def verifier(self) -> "Teacher | None":
-        """The other classifier that judges the images, on the run's device."""
+        """The other classifier that judges the images, on the run's device.
+
+        Raises:
+            InputError: As `teacher`.
+        """
         from tasks import building
 
-        return building.load_verifier(self.config)
+        named, known = self.config.evaluation.verifier, self.sources.get("evaluation.verifier")
+        if named is None or known is None:
+            return building.load_verifier(self.config)
+        return building.same_teacher(named, self.config.device, known, "verifier")
 
     def budget(self) -> "Budget":
         """What the search limits, with the latencies that the run was started with."""
@@ -257,11 +264,11 @@ def refuse_other_run(layout: RunLayout, config: RunConfig) -> Provenance | None:
             f"{layout.config} is missing or damaged: give the config that the run was started with, which restores "
             "it, or choose another --run-dir"
         )
-    if changes := differences(flatten(_completed(there)), flatten(ours)):
-        raise InputError(
-            f"{layout.root} holds a run of another config ({changes}): choose another --run-dir; with --reuse "
-            f"{layout.root} it takes over what stays the same"
-        )
+    there = _completed(there)
+    if changes := differences(flatten(there), flatten(ours)):
+        same_images = all(there.get(name) == ours[name] for name in ("seed", "teacher", "synthesis"))
+        hint = f"; with --reuse {layout.root} it takes over what stays the same" if same_images else ""
+        raise InputError(f"{layout.root} holds a run of another config ({changes}): choose another --run-dir{hint}")
     return known
 
 
@@ -325,7 +332,12 @@ def load_run(directory: str | Path) -> Run:
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{layout.config} was written by another version of dfnas: use that one") from error
+        wrong = error.errors()[0]
+        where = ".".join(str(part) for part in wrong["loc"])
+        raise InputError(
+            f"{layout.config} was written by another version of dfnas, and this one refuses {where} "
+            f"({wrong['msg']}): use that version"
+        ) from error
     return Run(directory=str(layout.root), config=config, fingerprint=known.teacher)
 
 

@@ -211,6 +211,7 @@ class Stage:
             logger.info("%s is in the run directory already", piece)
             return existing
         if self.reusable and run.reused and (taken := take_over(run.layout, run.reused, piece, key)) is not None:
+            run.layout.checkpoint(piece).unlink(missing_ok=True)
             logger.info("%s is taken over from %s", piece, run.reuse)
             return taken
         logger.info("%s starts", piece)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from types import FrameType
 
 from prefect.exceptions import TerminationSignal
 
@@ -34,10 +35,37 @@ def saving_on_termination() -> Iterator[None]:
     try:
         yield
     except (TerminationSignal, KeyboardInterrupt):
-        STOP.set()
-        for child in multiprocessing.active_children():
-            child.terminate()
+        _stop_work()
         raise
+
+
+@contextmanager
+def holding_signals_back() -> Iterator[None]:
+    """Within, SIGTERM and Ctrl-C do the same, but interrupt nothing; the first of all takes effect afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Signals are the main thread's.
+        return
+    told: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        if not STOP.is_set():
+            told.append(number)
+        _stop_work()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    for number in told:
+        signal.raise_signal(number)
+
+
+def _stop_work() -> None:
+    STOP.set()
+    for child in multiprocessing.active_children():
+        child.terminate()
 
 
 def obey_parent() -> None:

@@ -35,7 +35,7 @@ class LabelledImages:
         load: The bytes of the image at an index, gray or RGB, in any size.
         teacher: Gives input shape, mean and std; its device is where batches are made.
         resize: Length of the shorter side before the central crop, in pixels; None: just large enough to crop.
-        files: What tells the files from others of the same labels without reading a pixel, such as names and sizes.
+        files: Gives what tells the files from others of the same labels without reading a pixel: names and sizes.
 
     Raises:
         InputError: Without images, with a label that is none of the teacher's, or with `resize` below its input.
@@ -46,7 +46,7 @@ class LabelledImages:
     load: Callable[[int], Pixels]
     teacher: Teacher
     resize: int | None = None
-    files: str = ""
+    files: Callable[[], str] = str
 
     def __post_init__(self) -> None:
         """Check what can be checked without reading a pixel."""
@@ -71,7 +71,7 @@ class LabelledImages:
 
     def fingerprint(self) -> str:
         """SHA-256 over the labels and `files`."""
-        return hashlib.sha256(self.labels.numpy().tobytes() + self.files.encode()).hexdigest()
+        return hashlib.sha256(self.labels.numpy().tobytes() + self.files().encode()).hexdigest()
 
     def batches(
         self, batch_size: int
@@ -138,7 +138,7 @@ def folder_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledI
         lambda i: _decode(files[i], channels),
         teacher,
         resize,
-        files=repr([(file.relative_to(path).as_posix(), file.stat().st_size) for file in files]),
+        files=lambda: repr([(file.relative_to(path).as_posix(), file.stat().st_size) for file in files]),
     )
 
 
@@ -204,7 +204,7 @@ def npz_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledImag
         labels = torch.from_numpy(arrays["labels"].astype(np.int64))
     with zipfile.ZipFile(path) as archive:
         checksums = repr([(member.filename, member.CRC) for member in archive.infolist()])
-    return LabelledImages(f"npz {path.name}", labels, lambda i: images()[i], teacher, resize, checksums)
+    return LabelledImages(f"npz {path.name}", labels, lambda i: images()[i], teacher, resize, lambda: checksums)
 
 
 def _npz_header(path: Path, array: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -249,6 +249,8 @@ def torchvision_images(
             raise InputError(
                 f"torchvision cannot fetch {dataset} into {root} ({reason_of(error)}); put its files there yourself"
             ) from error
+        if isinstance(error, OSError):
+            raise  # Of a file system, which may pass.
         raise InputError(
             f"torchvision finds no complete {dataset} in {root}; correct root, or set download: true"
         ) from error

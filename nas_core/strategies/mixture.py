@@ -242,10 +242,11 @@ class Mixture(Trainee):
 
     def _may_be_returned(self) -> bool:
         """Whether the search may end with this epoch's architecture."""
-        if self._settings.stopping.rule == "hessian":
-            return self._hessian_is_due()
         last_stage = self._number + 1 == len(self._settings.progression.stages)
-        return last_stage and self._epoch == self._settings.epochs - 1
+        if self._epoch == self._settings.epochs - 1:
+            return last_stage
+        stopping = self._settings.stopping
+        return stopping.rule == "hessian" and self._epoch >= stopping.earliest and self._hessian_is_due()
 
     def _rated_loss(self) -> float:
         """The mixture's loss on all validation images; leaves no trace in the network."""

@@ -10,7 +10,7 @@ from flows.config_file import validated
 from nas_core.config import RunConfig
 from nas_core.errors import InputError
 from storage.integrity import verify_run
-from storage.manifests import Manifest
+from storage.manifests import Manifest, read_manifest
 from tasks.run import Run, open_run
 from tasks.stage import Stage
 
@@ -95,3 +95,30 @@ def test_the_run_directory_itself_and_a_folder_without_a_run_are_refused(finishe
     with pytest.raises(InputError, match="is no run directory"):
         open_run(finished.config, str(tmp_path / "run"), reuse=str(tmp_path))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["../../stolen", "/stolen"])
+def test_a_manifest_that_names_files_elsewhere_is_none(finished: Run, tmp_path: Path, name: str):
+    manifest = read_manifest(finished.layout.manifest("search"))
+    assert manifest is not None
+    forged = manifest.model_copy(update={"files": {name: next(iter(manifest.files.values()))}})
+    forged.write(tmp_path / "search.json")
+    assert read_manifest(tmp_path / "search.json") is None
+
+
+def test_another_directory_is_advised_to_reuse_only_where_it_could(finished: Run):
+    for setting, advised in (("search.strategy.epochs=7", True), ("seed=7", False), ("synthesis.shards=7", False)):
+        with pytest.raises(InputError, match="choose another --run-dir") as caught:
+            open_run(changed(finished.config, setting), finished.directory)
+        assert ("--reuse" in str(caught.value)) == advised
+
+
+def test_what_an_interrupted_attempt_had_saved_goes_when_the_piece_is_taken_over(
+    finished: Run, complete: Complete, tmp_path: Path
+):
+    run = open_run(changed(finished.config, "retrain.epochs=2"), str(tmp_path / "run"), reuse=finished.directory)
+    saved = run.layout.checkpoint("search")
+    saved.parent.mkdir(parents=True)
+    saved.write_bytes(b"half of a search")
+    complete(run)
+    assert not saved.exists()

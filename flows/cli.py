@@ -30,6 +30,10 @@ ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file th
 
 
 Verbose = Annotated[bool, typer.Option("--verbose", help="show Prefect's log on the terminal too")]
+RunDirectory = Annotated[
+    str | None,
+    typer.Option("--run-dir", metavar="DIR", help="run directory, new or to be resumed", show_default="runs/<name>"),
+]
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="run directory, or its URL")]
 Settings = Annotated[
     list[str] | None,
@@ -59,9 +63,7 @@ for first in (first_contact.init, first_contact.estimate, first_contact.doctor):
 @app.command()
 def run(
     config: ConfigFile,
-    run_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="run directory, new or to be resumed", show_default="runs/<name>")
-    ] = None,
+    run_dir: RunDirectory = None,
     settings: Settings = None,
     until: Annotated[
         str, typer.Option(metavar="STAGE", help="stop after synthesis, search, retrain, evaluate or report")
@@ -153,9 +155,7 @@ def import_dataset_(
         Path, typer.Argument(metavar="IMAGES", help="an export of dfnas, or a folder of images per class")
     ],
     config: ConfigFile,
-    run_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="run directory, new or to be resumed", show_default="runs/<name>")
-    ] = None,
+    run_dir: RunDirectory = None,
     settings: Settings = None,
     verbose: Verbose = False,
 ) -> None:

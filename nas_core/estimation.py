@@ -21,6 +21,7 @@ from nas_core.config import RunConfig
 from nas_core.evaluation.dataset_quality import JUDGED_IMAGES
 from nas_core.memory import (
     DEVICE_SHARE,
+    PEAK_FACTOR,
     canvas_bytes,
     canvas_memory,
     learned_bytes,
@@ -47,7 +48,6 @@ from nas_core.training.retraining import augmentation, retrain
 PATIENCE = 2.0  # seconds that each measurement may take, unless its first step takes longer
 STEP_SECONDS = 0.5  # images per probed step are so few that one takes about this long
 PROBED_BATCHES = 2
-PEAK_FACTOR = 2  # measured peaks over the lower bound, see `shard_bytes`
 REPORT_BYTES = 8 * 2**20  # report, figures, records and log
 
 

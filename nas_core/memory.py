@@ -21,6 +21,8 @@ BYTES_PER_CANVAS_VALUE = 4 * 4
 BYTES_PER_ACTIVATION = 2
 # Of a device's memory, how much at most holds canvases: an eighth.
 DEVICE_SHARE = 8
+# Measured peaks over the lower bound that `shard_bytes` gives.
+PEAK_FACTOR = 2
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nas_core.config import RunConfig
 from nas_core.errors import InputError
-from nas_core.memory import shard_bytes, total_memory
+from nas_core.memory import PEAK_FACTOR, shard_bytes, total_memory
 from nas_core.ops.cost import count_macs
 from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, spaces
@@ -18,11 +18,8 @@ from nas_core.teachers import Teacher
 
 TINY_SIDE = 16  # pixels; up to here, moving pixels is quick and makes good images (docs/synthesis.md)
 SMALL_SIDE = 64  # pixels; up to here, a generator and the cells of NAS-Bench-201; above, mobile blocks
-MANY_CLASSES = (
-    50  # more than this: labels at temperature 1, as in the paper, and distillation at 5 (docs/retraining.md)
-)
+MANY_CLASSES = 50  # more: labels at temperature 1, as in the paper, and distillation at 5 (docs/retraining.md)
 MEMORY_SHARE = 0.5  # of the device's memory that a shard may take at its measured peak
-PEAK_FACTOR = 2  # measured peaks over the lower bound, see `shard_bytes`
 SUPERNET_STEPS, RETRAIN_STEPS = 2_000, 3_000
 CELLS = ((16, 5), (16, 3), (16, 1), (8, 1), (4, 1))  # NAS-Bench-201's channels and cells per stage, larger first
 

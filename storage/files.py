@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from storage.errors import InUseError, StorageError
@@ -124,10 +124,20 @@ def digest_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def nearest_existing(path: Path) -> Path:
+    """The path itself or the nearest folder above that is there."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
 def free_space(directory: Path) -> int:
     """Bytes that are free on the disk of a folder, which need not exist yet."""
-    existing = next(folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.exists())
-    return shutil.disk_usage(existing).free
+    return shutil.disk_usage(nearest_existing(directory)).free
+
+
+def leads_outside(name: str) -> bool:
+    """Whether a file's name, relative to a folder, is of a file elsewhere."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts
 
 
 def remove_leftovers(directory: Path) -> int:

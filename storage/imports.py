@@ -9,7 +9,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from storage.dataset import DatasetLayout
 from storage.errors import StorageError
 from storage.export import ABOUT, LABELS, LABELS_FILE, image_key, tar_name
-from storage.files import digest_of_json, read_json, refuse_outside_links
+from storage.files import digest_of_json, leads_outside, read_json, refuse_outside_links
 
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 # Rows of float32 probabilities of a thousand classes sum to 1 with an error of this size at most.
@@ -155,10 +155,9 @@ def _read_folder(root: Path, layout: DatasetLayout, round_: int, shard: int) -> 
         labels = {name: _rows(archive, name, layout.images, start, count) for name in LABELS}
     canvases = []
     for name in names:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
+        if leads_outside(name):
             raise ValueError(f"{LABELS_FILE} names {name}, which is outside")
-        canvases.append(_png((root / path).read_bytes(), name, layout))
+        canvases.append(_png((root / name).read_bytes(), name, layout))
     return _checked({"canvases": np.stack(canvases), **labels}, layout, round_)
 
 

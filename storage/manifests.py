@@ -3,13 +3,13 @@
 They are sealed with a checksum, and by them all other files are checked.
 """
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from storage.errors import StorageError
-from storage.files import digest_of_file, read_sealed_json, sealed, write_json
+from storage.files import digest_of_file, leads_outside, read_sealed_json, sealed, write_json
 
 
 class Provenance(BaseModel):
@@ -74,7 +74,7 @@ class Manifest(BaseModel):
     def _inside(cls, files: dict[str, str]) -> dict[str, str]:
         """A run directory may be a stranger's: none of its files is elsewhere."""
         for name in files:
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            if leads_outside(name):
                 raise ValueError(f"{name} is outside of the run directory")
         return files
 

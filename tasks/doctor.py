@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from nas_core.memory import total_memory
 from nas_core.precision import resolve_precision
 from nas_core.reporting.wording import byte_size
-from storage.files import free_space
+from storage.files import free_space, nearest_existing
 
 LEAST_DISK = 2**30  # bytes; the demo takes some MiB, a run on large images GiB
 LEAST_MEMORY = 2 * 2**30
@@ -156,14 +156,9 @@ def _disk(directory: Path) -> Iterator[Finding]:
     yield Finding(Verdict.LOOK if short else Verdict.OK, "free disk", byte_size(free), mend)
 
 
-def _existing(path: Path) -> Path:
-    """The path itself or the nearest folder above that is there."""
-    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-
-
 def _cannot_write(folder: Path) -> str:
     """Why a file could not be made in a folder, or in the one where it would be made; empty if it could."""
-    existing = _existing(folder)
+    existing = nearest_existing(folder)
     try:
         with tempfile.TemporaryFile(dir=existing):
             return ""

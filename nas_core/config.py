@@ -4,7 +4,7 @@ Every field has a description, a unit and bounds; an unknown key is an error. Se
 thing (teacher, space, strategy, data) are told apart by their `name`.
 """
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -157,6 +157,14 @@ class FinetuneConfig(FinetuneRecipe):
     data: DataSpec = Field(description="labelled real images to learn from, other ones than those of evaluation.data")
 
 
+class SplitSizes(NamedTuple):
+    """How many of the synthetic images are for what."""
+
+    held_out: int
+    validation: int
+    train: int
+
+
 class RunConfig(Spec):
     """A whole run: teacher in, searched and retrained network out."""
 
@@ -185,6 +193,13 @@ class RunConfig(Spec):
         """What is computed, as JSON values, without where: runs that differ in nothing else are the same."""
         return self.model_dump(mode="json", exclude={"execution"})
 
+    @property
+    def split(self) -> SplitSizes:
+        """Sizes of the splits: `evaluation.held_out` of all images, `search.validation_fraction` of the others."""
+        held_out = round(self.synthesis.images * self.evaluation.held_out)
+        validation = round((self.synthesis.images - held_out) * self.search.validation_fraction)
+        return SplitSizes(held_out, validation, self.synthesis.images - held_out - validation)
+
     @model_validator(mode="after")
     def _judged_on_other_images(self) -> "RunConfig":
         learned, judging = self.finetune and self.finetune.data, self.evaluation.data
@@ -204,14 +219,12 @@ class RunConfig(Spec):
 
     @model_validator(mode="after")
     def _splits_leave_images(self) -> "RunConfig":
-        images, search = self.synthesis.images, self.search
-        held_out = round(images * self.evaluation.held_out)
-        validation = round((images - held_out) * search.validation_fraction)
         # BatchNorm needs two images in a batch, and some strategies train on those for validation.
-        if held_out < 1 or min(validation, images - held_out - validation) < 2:
+        if self.split.held_out < 1 or min(self.split.validation, self.split.train) < 2:
             raise ValueError(
-                f"{images} synthetic images are too few for evaluation.held_out = {self.evaluation.held_out} and "
-                f"search.validation_fraction = {search.validation_fraction}; raise synthesis.shards or synthesis.rounds"
+                f"{self.synthesis.images} synthetic images are too few for evaluation.held_out = "
+                f"{self.evaluation.held_out} and search.validation_fraction = {self.search.validation_fraction}; "
+                "raise synthesis.shards or synthesis.rounds"
             )
         return self
 

@@ -102,14 +102,6 @@ def estimate(config: RunConfig, teacher: Teacher, space: SearchSpace, real_image
     )
 
 
-def split_sizes(config: RunConfig) -> tuple[int, int, int]:
-    """Images held out, for rating architectures, and for training the supernet."""
-    images = config.synthesis.images
-    held_out = round(images * config.evaluation.held_out)
-    validation = round((images - held_out) * config.search.validation_fraction)
-    return held_out, validation, images - held_out - validation
-
-
 class _Enough(Exception):  # noqa: N818 - a signal, no error
     """The pace is known."""
 
@@ -186,7 +178,7 @@ def _make(engine: SynthesisEngine, targets: Tensor, draws: torch.Generator, prog
 
 def _search_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, probed: int) -> float:
     """Steps of the strategy on a few images, and the ratings of one that evolves."""
-    search, (_, validation, train) = config.search, split_sizes(config)
+    search, (_, validation, train) = config.search, config.split
     batch = min(probed, search.batch_size, train)
     task = SearchTask(
         space=space,
@@ -236,7 +228,7 @@ def _rating_pace(task: SearchTask) -> float:
 
 
 def _retrain_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, probed: int) -> float:
-    images = config.synthesis.images - split_sizes(config)[0]
+    images = config.synthesis.images - config.split.held_out
     full = min(config.retrain.batch_size, images)
     batch = min(probed, full)
     network = _retrained(config, teacher, space)
@@ -252,7 +244,7 @@ def _retrain_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pr
 def _finetune_seconds(config: RunConfig, retraining: float, images: int) -> float:
     """An image takes what it takes in retraining, at most: there the teacher labels it, too."""
     assert config.finetune is not None
-    seen = config.retrain.epochs * (config.synthesis.images - split_sizes(config)[0])
+    seen = config.retrain.epochs * (config.synthesis.images - config.split.held_out)
     return retraining * config.finetune.epochs * images / seen
 
 

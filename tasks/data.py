@@ -30,10 +30,7 @@ def open_images(run: Run) -> SyntheticImages:
 
 def load_images(run: Run) -> tuple[SyntheticImages, Split]:
     """All synthetic images of a run, and which of them are for what."""
-    images = open_images(run)
-    config = run.config
-    split = split_images(len(images), config.evaluation.held_out, config.search.validation_fraction, config.seed)
-    return images, split
+    return open_images(run), split_images(run.config.split, run.config.seed)
 
 
 def batches(

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from nas_core.config import SplitSizes
 from nas_core.seeding import generator
 
 
@@ -24,16 +25,7 @@ class Split:
     held_out: Int64[Tensor, " held_out"]
 
 
-def split_images(images: int, held_out: float, validation_fraction: float, run_seed: int) -> Split:
-    """A random split that depends on the seed and the sizes alone.
-
-    Args:
-        images: Size of the dataset.
-        held_out: Share of all images that is held out.
-        validation_fraction: Share of the others that rates architectures.
-        run_seed: The run's seed.
-    """
-    order = torch.randperm(images, generator=generator(run_seed, "split"))
-    judged = round(images * held_out)
-    rating = round((images - judged) * validation_fraction)
-    return Split(train=order[judged + rating :], validation=order[judged : judged + rating], held_out=order[:judged])
+def split_images(sizes: SplitSizes, run_seed: int) -> Split:
+    """A random split of as many images as the sizes add up to; it depends on them and the seed alone."""
+    held_out, validation, train = torch.randperm(sum(sizes), generator=generator(run_seed, "split")).split(list(sizes))
+    return Split(train, validation, held_out)

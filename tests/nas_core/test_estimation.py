@@ -6,11 +6,10 @@ import pytest
 
 from flows.config_file import read_config
 from nas_core import estimation
-from nas_core.estimation import estimate, split_sizes
+from nas_core.estimation import estimate
 from nas_core.memory import shard_bytes
 from nas_core.search_spaces import spaces
 from nas_core.teachers import teachers
-from nas_core.training.splits import split_images
 
 PROJECT = Path(__file__).parents[2]
 SMALL = [
@@ -61,11 +60,11 @@ def test_baselines_take_as_long_as_the_student():
 
 def test_fine_tuning_takes_what_retraining_takes_for_as_many_images():
     config = read_config(PROJECT / "configs" / "digits.yaml", [*SMALL, "retrain.epochs=20"])
-    held_out, validation, train = split_sizes(config)
+    seen = config.split.validation + config.split.train
     finetune = "finetune={epochs: 10, data: {name: npz, path: real.npz}}"
-    found = estimate_of("retrain.epochs=20", finetune, real_images=validation + train)
+    found = estimate_of("retrain.epochs=20", finetune, real_images=seen)
     assert found.seconds["finetuning"] == pytest.approx(found.seconds["retraining"] / 2)
-    assert held_out > 0
+    assert seen < config.synthesis.images
 
 
 def test_ten_times_the_images_take_ten_times_the_disk_beyond_what_is_fixed():
@@ -100,11 +99,3 @@ def test_hundred_times_the_steps_take_hundred_times_as_long(stage: str, setting:
         return estimate_of(*others, setting.replace("STEPS", str(steps))).seconds[stage]
 
     assert seconds(300) == pytest.approx(100 * seconds(3), rel=0.05)
-
-
-def test_images_are_counted_as_the_run_splits_them():
-    config = read_config(PROJECT / "configs" / "digits.yaml", SMALL)
-    split = split_images(
-        config.synthesis.images, config.evaluation.held_out, config.search.validation_fraction, config.seed
-    )
-    assert split_sizes(config) == (len(split.held_out), len(split.validation), len(split.train))

@@ -48,7 +48,7 @@ def resolve_device(name: str) -> torch.device:
 def _compute_repeatably() -> None:
     """Let CUDA's libraries choose kernels that give the same bytes every time, as those of a CPU do.
 
-    An operation that has no such kernel (a bilinear resize, for instance) runs all the same, with PyTorch's warning.
+    An operation that has no such kernel runs all the same, with PyTorch's warning.
     """
     # Read when cuBLAS is first used; a user's own setting stays.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

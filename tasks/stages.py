@@ -13,7 +13,7 @@ from tasks.stage import Stage
 
 initialise_noise = Stage("noise", "tasks.synthesis:initialise_noise", version=1, sections=("synthesis",))
 learn_engine = Stage("learn", "tasks.synthesis:learn_engine", version=3, sections=("synthesis",), reusable=True)
-synthesize = Stage("synthesis", "tasks.synthesis:synthesize", version=5, sections=("synthesis",), reusable=True)
+synthesize = Stage("synthesis", "tasks.synthesis:synthesize", version=6, sections=("synthesis",), reusable=True)
 commit_dataset = Stage("dataset", "tasks.synthesis:commit_dataset", version=3, sections=("evaluation.verifier",))
 keep_latency_table = Stage("costs", "tasks.latency:keep_latency_table", version=1, sections=("search.latency_table",))
 search_point = Stage(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from nas_core.registry import Registry, Spec
 from nas_core.settings.precision import Precision
@@ -148,12 +148,26 @@ class PixelSpec(Spec):
         return self
 
 
+# Where they are others than the pixel engine's.
+GENERATOR_LOSSES = {
+    "batch_norm": 0.0,
+    "relative_batch_norm": 1500.0,
+    "first_batch_norm": 1.0,
+    "total_variation": 0.0,
+    "l2": 0.0,
+}
+
+
 @engines.declare
 class GeneratorSpec(Spec):
     """Learn a class-conditional generator once, then draw every shard with it (after FastDFKD and NAYER)."""
 
     name: Literal["generator"] = "generator"
-    steps: int = Field(default=500, ge=1, description="steps of learning, each on a new batch of batch_size images")
+    steps: int = Field(
+        default=500,
+        ge=1,
+        description="steps of learning, each on a new batch of batch_size images (one fewer if that is odd)",
+    )
     snapshots: int = Field(
         default=16,
         ge=1,
@@ -185,10 +199,7 @@ class GeneratorSpec(Spec):
         default=15.0, ge=0, description="weight of the mode-seeking loss: images of one class must differ"
     )
     losses: LossWeights = Field(
-        default_factory=lambda: LossWeights(
-            batch_norm=0.0, relative_batch_norm=1500.0, first_batch_norm=1.0, total_variation=0.0, l2=0.0
-        ),
-        description="weights of the loss terms",
+        default_factory=lambda: LossWeights(**GENERATOR_LOSSES), description="weights of the loss terms"
     )
     precision: Precision = Field(
         default="auto",
@@ -200,6 +211,11 @@ class GeneratorSpec(Spec):
         default=None, description="pixel engine that goes on from the drawn canvases; null: they stay as drawn"
     )
     learns: ClassVar[bool] = True
+
+    @field_validator("losses", mode="before")
+    @classmethod
+    def _beside_its_own_defaults(cls, given: Any) -> Any:
+        return GENERATOR_LOSSES | given if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _fits_together(self) -> "GeneratorSpec":

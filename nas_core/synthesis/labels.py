@@ -48,8 +48,8 @@ def shard_classes(run_seed: int, shard: int, batch_size: int, num_classes: int) 
     """The class of each image of a shard in round 0.
 
     Images are numbered through the shards, and every run of `num_classes` consecutive numbers is one random
-    permutation of all classes: classes are balanced over the run, distinct within a batch where that is possible,
-    and a shard needs no other shard to know its own.
+    permutation of all classes: classes are balanced over the run, distinct within a batch whose size divides their
+    number, and a shard needs no other shard to know its own.
 
     Args:
         run_seed: The run's seed.

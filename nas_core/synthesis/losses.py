@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nas_core.teachers.teacher import Teacher
-
 
 def soft_cross_entropy(
     logits: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]
@@ -109,21 +107,22 @@ def statistics_distance(
     return torch.linalg.vector_norm(batch_mean - running_mean) + torch.linalg.vector_norm(batch_var - running_var)
 
 
-def statistics_size(teacher: Teacher) -> float:
-    """How large the statistics are that a teacher's BatchNorm layers stored.
+def statistics_size(
+    running_mean: Float[Tensor, " channels"], running_var: Float[Tensor, " channels"]
+) -> Float[Tensor, ""]:
+    """How large the statistics are that one BatchNorm layer stored.
 
-    The distance to them grows with the scale of the activations, which training is free to choose: divided by this it
-    can be compared between teachers, and 1 is the distance of a batch whose statistics are all zero.
+    The distance to them grows with the scale of the activations, which training is free to choose: divided by the sum
+    of this over the same layers it can be compared between teachers.
 
     Args:
-        teacher: Of any kind.
+        running_mean: The teacher's stored mean.
+        running_var: The teacher's stored variance.
 
     Returns:
-        Sum over the layers of ||running_mean||_2 + ||running_var||_2, > 0; 1 without such layers.
+        ||running_mean||_2 + ||running_var||_2: the distance of a batch whose statistics are all zero.
     """
-    stored = [(layer.running_mean, layer.running_var) for layer in teacher.batch_norms.values()]
-    norms = [torch.linalg.vector_norm(values) for pair in stored for values in pair if values is not None]
-    return float(torch.stack(norms).sum()) if norms else 1.0
+    return torch.linalg.vector_norm(running_mean) + torch.linalg.vector_norm(running_var)
 
 
 def mode_seeking(

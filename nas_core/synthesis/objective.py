@@ -102,7 +102,6 @@ class Objective:
         self._precision: Precision = precision
         self._weights = losses.model_dump()
         self._compile = compile
-        self._size = statistics_size(teacher)
         self._judged = compiled(self._judge, teacher.device) if compile else self._judge
 
     @functools.cached_property
@@ -191,11 +190,11 @@ class Objective:
         if memory is not None:
             statistics = memory.blended(statistics)
         latest = [(layer.batch_mean.detach(), layer.batch_var.detach()) for layer in statistics] if memory else []
-        distance = self._batch_norm(statistics, view)
+        distance, size = self._batch_norm(statistics, view)
         terms = {
             "classification": soft_cross_entropy(logits / temperature, targets).mean(),
             "batch_norm": distance,
-            "relative_batch_norm": distance / self._size,
+            "relative_batch_norm": distance / size,
             "total_variation": total_variation_l2(view),
             "total_variation_l1": total_variation_l1(view),
             "l2": mean_image_norm(view),
@@ -228,13 +227,14 @@ class Objective:
         logits = [self.teacher.logits(self.view(canvas, draws)) for _ in range(labels.windows)]
         return torch.stack([soft_predictions(window, labels.temperature) for window in logits]).mean(dim=0)
 
-    def _batch_norm(self, statistics: Sequence[LayerStatistics], view: Tensor) -> Tensor:
-        """Sum of the layers' distances, the first one's multiplied."""
+    def _batch_norm(self, statistics: Sequence[LayerStatistics], view: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of the layers' distances, the first one's multiplied, and of their sizes; 0 and 1 without layers."""
         if not statistics:
-            return view.new_zeros(())
+            return view.new_zeros(()), view.new_ones(())
         distances = [statistics_distance(s.batch_mean, s.batch_var, s.running_mean, s.running_var) for s in statistics]
         distances[0] = distances[0] * self.losses.first_batch_norm
-        return torch.stack(distances).sum()
+        sizes = [statistics_size(s.running_mean, s.running_var) for s in statistics]
+        return torch.stack(distances).sum(), torch.stack(sizes).sum()
 
 
 def _norm_layers(teacher: Teacher) -> str:

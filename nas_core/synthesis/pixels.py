@@ -16,7 +16,7 @@ from nas_core.settings.synthesis import LabelCalibration, LossWeights, PixelSpec
 from nas_core.synthesis.engine import SynthesisEngine
 from nas_core.synthesis.losses import soft_cross_entropy
 from nas_core.synthesis.objective import Objective
-from nas_core.synthesis.shard import RECORDS_PER_SHARD, ShardImages, history
+from nas_core.synthesis.shard import RECORDS_PER_SHARD, ShardImages, history, refuse_divergence
 from nas_core.teachers.teacher import REFUSALS, Teacher, reason_of
 
 
@@ -93,6 +93,7 @@ class PixelSynthesis(SynthesisEngine):
         device_targets = targets.to(canvas.device)
         logits = torch.empty(0)
         schedule = list(self._schedule())
+        every = max(1, len(schedule) // RECORDS_PER_SHARD)
         for step, (stage, position) in enumerate(schedule[first:], start=first):
             if position == 0:
                 optimiser = self._optimiser(canvas)
@@ -100,16 +101,21 @@ class PixelSynthesis(SynthesisEngine):
                 group["lr"] = self.learning_rate * warmup_cosine(position, stage.iterations, self.warmup)
             view = self.objective.view(canvas, generator, stage.divisor)
             terms, logits = self.objective(view, device_targets, target_temperature)
-            (canvas.grad,) = torch.autograd.grad(terms["total"], canvas)
+            if step % every == 0:
+                refuse_divergence(terms["total"])
+            (gradient,) = torch.autograd.grad(terms["total"], canvas)
+            # The fused Adam walks through memory, so that the gradient must lie as the canvas does.
+            canvas.grad = gradient.contiguous()
             optimiser.step()
             with torch.no_grad():
                 canvas.clamp_(black, white)
-            if step % max(1, len(schedule) // RECORDS_PER_SHARD) == 0 or step == len(schedule) - 1:
+            if step % every == 0 or step == len(schedule) - 1:
                 records.append((step, {name: value.detach() for name, value in terms.items()}))
             if step < len(schedule) - 1:
                 checkpoint.offer(lambda: _state(step + 1, canvas, optimiser, generator, records))  # noqa: B023 - called at once
             # No figures: reading one would make the host wait for the device at every step.
             progress(step + 1, len(schedule), {})
+        refuse_divergence(canvas.detach())  # before bytes hide it
         logits = logits.detach()
         return ShardImages(
             canvases=self.teacher.to_bytes(canvas.detach()).cpu(),
@@ -131,7 +137,7 @@ class PixelSynthesis(SynthesisEngine):
 
     def _first_canvas(self, targets: Tensor, generator: torch.Generator, start: Tensor | None) -> Tensor:
         if start is not None:
-            return self.teacher.normalise(start.to(self.teacher.device))
+            return self.teacher.normalise(start.to(self.teacher.device)).contiguous()
         shape = (len(targets), self.teacher.input_shape[0], *self.canvas_size)
         return torch.randn(shape, generator=generator).to(self.teacher.device)
 
@@ -156,6 +162,11 @@ class PixelSynthesis(SynthesisEngine):
                 "synthesis.canvas"
             )
         size = [side // divisor for side in window]
+        if min(size) < 2:
+            raise InputError(
+                f"{self._section}.stages has divisor {divisor}, which leaves {size[0]}x{size[1]} pixels of the "
+                "teacher's input, and total variation needs 2x2: choose a smaller divisor"
+            )
         try:
             self.teacher.logits(torch.zeros(2, self.teacher.input_shape[0], *size, device=self.teacher.device))
         except REFUSALS as error:

@@ -21,7 +21,8 @@ class ShardImages:
         canvases: The images.
         targets: The class probabilities that they were optimised for; rows sum to 1.
         soft_labels: The teacher's soft predictions at the end, the next round's targets; rows sum to 1.
-        losses: Cross-entropy between target and teacher of each image at the end, in nats.
+        losses: Cross-entropy between target and teacher of each image at the end, in nats, at the temperature of the
+            targets: 1 in round 0, that of the labels afterwards.
         history: Records of the optimisation: {"step", "total", "classification", "batch_norm", ...}.
 
     Raises:

@@ -21,9 +21,7 @@ from nas_core.synthesis.labels import (
 
 
 @given(batch=st.integers(1, 40), classes=st.integers(2, 30), shards=st.integers(1, 8), seed=st.integers(0, 100))
-def test_classes_are_balanced_over_the_run_and_distinct_where_possible(
-    batch: int, classes: int, shards: int, seed: int
-):
+def test_classes_are_balanced_over_the_run(batch: int, classes: int, shards: int, seed: int):
     pieces = [shard_classes(seed, shard, batch, classes) for shard in range(shards)]
     assert all(len(piece) == batch for piece in pieces)
     counts = torch.cat(pieces).bincount(minlength=classes)
@@ -33,7 +31,7 @@ def test_classes_are_balanced_over_the_run_and_distinct_where_possible(
 
 
 def test_a_shard_knows_its_classes_without_the_others():
-    assert torch.equal(shard_classes(0, 3, 7, 10), shard_classes(0, 3, 7, 10))
+    assert torch.equal(shard_classes(0, 3, 7, 10), shard_classes(0, 0, 28, 10)[21:])
     assert not torch.equal(shard_classes(0, 3, 10, 10), shard_classes(1, 3, 10, 10))
 
 

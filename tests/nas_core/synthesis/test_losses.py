@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from nas_core.settings.synthesis import LossWeights
 from nas_core.synthesis.losses import (
@@ -36,10 +36,35 @@ def test_statistics_distance_matches_hand_computed_value():
 
 
 def test_the_size_of_statistics_matches_hand_computed_value():
-    """Norms of (3, 4) and (6, 8); without BatchNorm there is nothing to divide by."""
-    assert statistics_size(two_channel_teacher([3.0, 4.0], [6.0, 8.0])) == pytest.approx(5 + 10)
+    """Norms of (3, 4) and (6, 8)."""
+    assert statistics_size(torch.tensor([3.0, 4.0]), torch.tensor([6.0, 8.0])) == 5 + 10
+
+
+def test_without_batch_norm_there_is_no_distance():
     bare = Teacher(nn.Sequential(nn.Flatten(), nn.Linear(32, 2)), (2, 4, 4), (0.5,) * 2, (0.25,) * 2, ("a", "b"))
-    assert statistics_size(bare) == 1
+    terms, _ = Objective(bare, LossWeights())(torch.ones(3, 2, 4, 4), torch.full((3, 2), 0.5), 1.0)
+    assert terms["batch_norm"] == terms["relative_batch_norm"] == 0
+
+
+class TwiceAndNever(nn.Module):
+    """Of its BatchNorm layers, one runs twice and one never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice, self.never = (two_channel_teacher([3.0, 4.0], [6.0, 8.0]).module[0] for _ in range(2))
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(32, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.twice(x)
+        return self.head(self.twice(0 * x))
+
+
+def test_the_relative_distance_counts_the_calls_that_ran():
+    teacher = Teacher(TwiceAndNever(), (2, 4, 4), (0.5,) * 2, (0.25,) * 2, ("a", "b"))
+    weights = LossWeights(relative_batch_norm=1, first_batch_norm=1)
+    judge = Objective(teacher, weights, precision="float32")
+    terms, _ = judge(torch.zeros(3, 2, 4, 4), torch.full((3, 2), 0.5), 1.0)
+    assert terms["relative_batch_norm"].item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0])

@@ -12,6 +12,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
+from nas_core.ops.initialisation import initialise
 from nas_core.schedule import warmup_cosine
 from nas_core.seeding import generator
 from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, LossWeights, PixelSpec, PixelStage
@@ -80,11 +81,38 @@ def test_global_random_state_has_no_influence():
         assert torch.equal(one.canvases, engine().make(TARGETS, generator(0, "test")).canvases)
 
 
-def test_images_that_diverged_are_refused():
-    broken = dataclasses.replace(halves(6))
+def test_a_shard_that_diverges_is_refused_at_once():
+    broken, steps = dataclasses.replace(halves(6)), []
     broken.module.scale.data.fill_(torch.nan)
     with pytest.raises(InputError, match="synthesis diverged"):
-        engine(teacher=broken).make(TARGETS, generator(0, "test"))
+        engine(teacher=broken).make(TARGETS, generator(0, "test"), progress=lambda *step: steps.append(step))
+    assert not steps
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("canvas", [(8, 8), (9, 10)])
+def test_a_step_is_adams_however_colours_lie_in_memory(canvas: tuple[int, int], layout, monkeypatch):
+    """The fused Adam takes pixel and gradient by their place in memory, the plain one by their index."""
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+    )
+    initialise(module, generator(0, "teacher"))
+    made = engine(
+        teacher=Teacher(module, (3, 8, 8), (0.5,) * 3, (0.25,) * 3, ("a", "b")),
+        canvas_size=canvas,
+        losses=LossWeights(total_variation=0, l2=0),
+        stages=(PixelStage(iterations=5),),
+        warmup=0,
+        precision="float32",
+    )
+    start = torch.randint(256, (4, 3, *canvas), generator=generator(0, "start"), dtype=torch.uint8)
+    start = start.contiguous(memory_format=layout)
+    fused = made.make(TARGETS, generator(0, "test"), start=start)
+    plain = torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda pixels, **settings: plain(pixels, **settings | {"fused": False}))
+    by_index = made.make(TARGETS, generator(0, "test"), start=start)
+    assert (fused.canvases.int() - by_index.canvases.int()).abs().max() <= 1
+    assert not torch.equal(fused.canvases, start)
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 6])
@@ -237,6 +265,12 @@ def test_a_divisor_that_does_not_divide_is_refused(canvas: tuple[int, int], divi
     stages = (PixelStage(divisor=divisor), PixelStage())
     config = SynthesisConfig(canvas=canvas, engine=PixelSpec(stages=stages))
     with pytest.raises(InputError, match=f"has divisor {divisor}, which does not divide the canvas"):
+        check_synthesis(halves(6), config)
+
+
+def test_a_divisor_that_leaves_a_single_pixel_is_refused():
+    config = SynthesisConfig(canvas=(6, 6), engine=PixelSpec(stages=(PixelStage(divisor=6), PixelStage())))
+    with pytest.raises(InputError, match="leaves 1x1 pixels of the teacher's input"):
         check_synthesis(halves(6), config)
 
 

@@ -33,8 +33,6 @@ MOST_IMAGES = 51_200  # of an engine that could draw for ever
 PAPER_LABELS = LabelCalibration.model_validate("paper")
 # Of the prototype that the project started from; the same for all rows, so that rows differ in one thing each.
 LOSSES = LossWeights(batch_norm=1.0, total_variation=1e-3)
-# Short and gentle, by the losses that the canvases were drawn by; chosen by nothing.
-REFINEMENT = PixelSpec(stages=(PixelStage(iterations=20),), warmup=2, learning_rate=0.02, losses=GeneratorSpec().losses)
 
 
 @dataclass(frozen=True)
@@ -120,9 +118,9 @@ def seconds_of_run(directory: Path) -> float:
 def settings(name: str, arguments: argparse.Namespace, teacher: Teacher) -> SynthesisConfig:
     """The synthesis section of a row."""
     if name in ("generator", "refined"):
-        refinement = REFINEMENT if name == "refined" else None
-        engine: PixelSpec | GeneratorSpec = GeneratorSpec(
-            steps=arguments.generator_steps, compile=arguments.compile, refinement=refinement
+        refinement = {"refinement": {}} if name == "refined" else {}
+        engine: PixelSpec | GeneratorSpec = GeneratorSpec.model_validate(
+            {"steps": arguments.generator_steps, "compile": arguments.compile, **refinement}
         )
     else:
         stage = PixelStage(iterations=arguments.iterations)

@@ -148,7 +148,7 @@ class PixelSpec(Spec):
         return self
 
 
-# Where they are others than the pixel engine's.
+# The generator's defaults where they are others than the pixel engine's.
 GENERATOR_LOSSES = {
     "batch_norm": 0.0,
     "relative_batch_norm": 1500.0,
@@ -156,6 +156,7 @@ GENERATOR_LOSSES = {
     "total_variation": 0.0,
     "l2": 0.0,
 }
+REFINEMENT = {"stages": [{"iterations": 20}], "warmup": 2, "learning_rate": 0.02}
 
 
 @engines.declare
@@ -208,7 +209,9 @@ class GeneratorSpec(Spec):
     )
     compile: Compile = False
     refinement: PixelSpec | None = Field(
-        default=None, description="pixel engine that goes on from the drawn canvases; null: they stay as drawn"
+        default=None,
+        description="pixel engine that goes on from the drawn canvases; {}: 20 steps at a learning rate of 0.02, by "
+        "the losses that are the generator's defaults; null: they stay as drawn",
     )
     learns: ClassVar[bool] = True
 
@@ -216,6 +219,13 @@ class GeneratorSpec(Spec):
     @classmethod
     def _beside_its_own_defaults(cls, given: Any) -> Any:
         return GENERATOR_LOSSES | given if isinstance(given, dict) else given
+
+    @field_validator("refinement", mode="before")
+    @classmethod
+    def _short_and_gentle(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return REFINEMENT | given | {"losses": cls._beside_its_own_defaults(given.get("losses", {}))}
 
     @model_validator(mode="after")
     def _fits_together(self) -> "GeneratorSpec":

@@ -381,5 +381,15 @@ def test_a_loss_alone_leaves_the_others_at_the_generators_defaults():
     assert given == GeneratorSpec().losses.model_copy(update={"classification": 2.0})
 
 
+def test_a_refinement_is_short_gentle_and_by_the_generators_losses_unless_told_otherwise():
+    gentle = GeneratorSpec.model_validate({"refinement": {}}).refinement
+    assert gentle == PixelSpec(
+        stages=(PixelStage(iterations=20),), warmup=2, learning_rate=0.02, losses=GeneratorSpec().losses
+    )
+    told = GeneratorSpec.model_validate({"refinement": {"warmup": 3, "losses": {"l2": 1}}}).refinement
+    losses = GeneratorSpec().losses.model_copy(update={"l2": 1.0})
+    assert told == gentle.model_copy(update={"warmup": 3, "losses": losses})
+
+
 def test_an_engine_may_be_given_by_its_name_alone():
     assert SynthesisConfig.model_validate({"engine": "generator"}).engine == GeneratorSpec()

@@ -6,10 +6,12 @@ and every one of them is meant to be changed.
 
 from typing import Any
 
+import torch
+
 from nas_core.config import RunConfig
 from nas_core.errors import InputError
 from nas_core.memory import PEAK_FACTOR, shard_bytes, total_memory
-from nas_core.ops.cost import count_macs
+from nas_core.ops.cost import macs_of_call
 from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.synthesis.build import check_synthesis
@@ -130,7 +132,7 @@ def _space(teacher: Teacher) -> tuple[dict[str, Any], int]:
     The budget is a quarter of the teacher's multiply-accumulates, moved into the space where it lies outside.
     """
     side = min(teacher.input_shape[1:])
-    macs = count_macs(teacher.module, teacher.input_shape)
+    macs = macs_of_call(teacher.module, torch.zeros(1, *teacher.input_shape, device=teacher.device))
     if side <= SMALL_SIDE:
         choices = [{"name": "nasbench201", "channels": channels, "cells": cells} for channels, cells in CELLS]
     else:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from nas_core.evaluation.accuracy import agreement, top1
-from nas_core.ops.cost import count_macs, count_parameters
+from nas_core.ops.cost import count_parameters, macs_of_call
 from storage.files import digest_of_json, write_json
 from storage.manifests import Manifest
 from tasks.baselines import load_baseline
@@ -31,13 +32,14 @@ def evaluate_student(
     held_out = batches(run, images, split.held_out, config.batch_size)
     began = run.sources.get("evaluation.data")
     real = None if config.data is None else real_images("evaluation.data", config.data, teacher, began)
+    image = torch.zeros(1, *description["input_shape"], device=teacher.device)
 
     def judged(network: nn.Module) -> dict[str, Any]:
         network.to(teacher.device)
         return {
             "top1": None if real is None else top1(network, real.batches(config.batch_size)),
             "agreement": agreement(network, held_out),
-            "macs": count_macs(network, tuple(description["input_shape"])),
+            "macs": macs_of_call(network, image),
             "params": count_parameters(network),
         }
 

@@ -1,12 +1,15 @@
 """What a network costs: multiply-accumulates and parameters, and costs that add up over its parts."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nas_core.ops.mixed import Choice, indices_of
 
@@ -22,13 +25,39 @@ def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
         module: Takes one tensor (batch, channels, height, width).
         input_shape: (channels, height, width) of the image.
     """
+    shadow = copy.deepcopy(module).to("meta").eval()
+    return macs_of_call(shadow, torch.empty(1, *input_shape, device="meta"))
+
+
+@torch.no_grad()
+def macs_of_call(module: nn.Module, images: Float[Tensor, "batch channels height width"]) -> int:
+    """Multiply-accumulates of one call of a module as it is, such as a teacher.
+
+    A network of somebody else may not run on the meta device: its code looks at values, or keeps tensors that do not
+    move with it.
+
+    Args:
+        module: In eval mode.
+        images: What it is called with, on its device.
+    """
     from torch.utils.flop_counter import FlopCounterMode  # It imports a compiler, where there is one.
 
-    shadow = copy.deepcopy(module).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shadow(torch.empty(1, *input_shape, device="meta"))
+    with _plain_attention(), FlopCounterMode(display=False) as counter:
+        module(images)
     # The counter takes a multiply-accumulate for two operations.
     return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention as matrix products within, because the counter does not know every fused form of it."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -2,6 +2,7 @@
 
 import pytest
 import torchvision
+from doubles import Particular
 from torch import nn
 
 from nas_core.config import RunConfig
@@ -29,6 +30,7 @@ def without_norms(classes: int) -> nn.Module:
 
 
 TEACHERS = {
+    "particular": (Particular, (1, 8, 8), 10, "pixels", "nasbench201", "training-free"),
     "digits": (lambda: digits_resnet(1, 10), (1, 8, 8), 10, "pixels", "nasbench201", "training-free"),
     "cifar": (lambda: resnet20(3, 100), (3, 32, 32), 100, "generator", "nasbench201", "training-free"),
     "odd": (lambda: resnet20(1, 3), (1, 27, 31), 3, "generator", "nasbench201", "training-free"),

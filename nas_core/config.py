@@ -10,11 +10,12 @@ from pydantic import Field, field_validator, model_validator
 
 from nas_core.execution import ExecutionSpec, Local
 from nas_core.registry import Spec
-from nas_core.settings.data import ImageSpec, data_sources
+from nas_core.settings.data import FolderSpec, ImageSpec, data_sources
 from nas_core.settings.files import UserPath
 from nas_core.settings.presets import strategies
 from nas_core.settings.spaces import ScalableSpec, spaces
 from nas_core.settings.strategies import TrainingFreeSpec
+from nas_core.settings.synthesis import ImportedSpec
 from nas_core.settings.teachers import teachers
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.training.recipe import FinetuneRecipe
@@ -202,11 +203,18 @@ class RunConfig(Spec):
 
     @model_validator(mode="after")
     def _judged_on_other_images(self) -> "RunConfig":
-        learned, judging = self.finetune and self.finetune.data, self.evaluation.data
+        engine, learned, judging = self.synthesis.engine, self.finetune and self.finetune.data, self.evaluation.data
+        same = None
         if learned is not None and judging is not None and learned.place() == judging.place():
+            same = "finetune.data"
+        if isinstance(engine, ImportedSpec) and isinstance(judging, FolderSpec):
+            one, other = engine.path.resolve(), judging.path.resolve()
+            if one.is_relative_to(other) or other.is_relative_to(one):
+                same = "synthesis.engine.path"
+        if same is not None:
             raise ValueError(
-                "finetune.data and evaluation.data are the same images: a network must be judged on others than those "
-                "that it learned from"
+                f"{same} and evaluation.data are the same images: a network must be judged on others than those that "
+                "it learned from"
             )
         return self
 

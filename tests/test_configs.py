@@ -91,6 +91,27 @@ def test_a_network_is_not_judged_on_what_it_learned_from_however_that_is_written
         RunConfig.model_validate(values | {"finetune": {"data": learned}, "evaluation": {"data": judging}})
 
 
+@pytest.mark.parametrize(
+    ("imported", "judging", "same"),
+    [
+        ("real", "./real/../real", True),
+        ("real", "real/validation", True),
+        ("real/cats", "real", True),
+        ("real", "real-validation", False),
+        ("real/training", "real/validation", False),
+    ],
+)
+def test_a_network_is_not_judged_on_the_images_that_were_imported(imported: str, judging: str, same: bool):
+    values = yaml.safe_load((CONFIGS / "digits.yaml").read_text())
+    values["synthesis"]["engine"] = {"name": "imported", "path": imported, "listing": "0"}
+    values["evaluation"]["data"] = {"name": "folder", "path": judging}
+    if not same:
+        assert RunConfig.model_validate(values).synthesis.engine.name == "imported"
+        return
+    with pytest.raises(ValidationError, match=r"synthesis\.engine\.path and evaluation\.data are the same images"):
+        RunConfig.model_validate(values)
+
+
 def test_the_training_split_is_other_images_than_the_test_split():
     values = yaml.safe_load((CONFIGS / "digits.yaml").read_text())
     test = {"name": "torchvision", "dataset": "MNIST", "root": "real"}

@@ -113,7 +113,7 @@ def _gray(image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "1 height wid
 
 @data_sources.register(FolderSpec)
 def folder_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledImages:
-    """Image files in one sub-folder per class; sub-folders are matched by name, else by alphabetical order."""
+    """Image files in one sub-folder per class, which is matched by name, by index, or else by alphabetical order."""
     channels = teacher.input_shape[0]
     if not path.is_dir():
         raise InputError(f"{path} is no folder; give one with a sub-folder per class")
@@ -143,13 +143,13 @@ def folder_images(path: Path, resize: int | None, teacher: Teacher) -> LabelledI
 
 
 def _class_indices(path: Path, folders: Sequence[str], teacher: Teacher) -> list[int]:
-    """Which class each folder holds: by name if all are class names, by order if none is and the numbers fit."""
+    """Which class each folder holds: by name if all are class names; if none is, by index or else by order."""
     unknown = [name for name in folders if name not in teacher.class_names]
     ambiguous = [name for name in folders if teacher.class_names.count(name) > 1]
     if ambiguous:
         raise InputError(
             f"the teacher has more than one class '{ambiguous[0]}', so {path} cannot be matched by name; "
-            "name the sub-folders so that their alphabetical order is that of the classes"
+            "name the sub-folders by the indices of the classes"
         )
     if not unknown:
         return [teacher.class_names.index(name) for name in folders]
@@ -158,10 +158,18 @@ def _class_indices(path: Path, folders: Sequence[str], teacher: Teacher) -> list
             f"{path} has a sub-folder '{unknown[0]}' that is no class of the teacher, while others are; "
             "rename or remove it"
         )
+    if all(name.isdecimal() for name in folders):
+        # Not by order, which is 0, 1, 10, 11, ..., 2.
+        if beyond := [name for name in folders if int(name) >= teacher.num_classes]:
+            raise InputError(
+                f"{path} has a sub-folder '{beyond[0]}', but the teacher's class indices are 0 to "
+                f"{teacher.num_classes - 1}; rename the sub-folders"
+            )
+        return [int(name) for name in folders]
     if len(folders) != teacher.num_classes:
         raise InputError(
             f"{path} has {len(folders)} sub-folders, but the teacher has {teacher.num_classes} classes; "
-            "give one sub-folder per class, or name them like the classes"
+            "give one sub-folder per class, or name them like the classes or by their indices"
         )
     return list(range(len(folders)))
 

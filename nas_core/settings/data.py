@@ -36,7 +36,8 @@ class FolderSpec(ImageSpec):
 
     name: Literal["folder"] = "folder"
     path: UserPath = Field(
-        description="folder with one sub-folder per class, named like the teacher's classes or else in their order"
+        description="folder with one sub-folder per class, named like the teacher's classes, by their indices, or else "
+        "in their order"
     )
 
 

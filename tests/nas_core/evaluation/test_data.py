@@ -124,6 +124,22 @@ def test_other_folder_names_count_in_alphabetical_order(tmp_path):
     assert first_channel(build(spec)) == [(10, 0), (20, 1)]
 
 
+def test_folders_named_by_index_hold_the_class_of_that_index(tmp_path):
+    """In alphabetical order 10 and 11 come before 2; where a name of one's own is a number, it counts as that name."""
+    spec = make_folder(tmp_path / "all", {str(index): (10 * index, 0, 0) for index in range(12)})
+    names = tuple("abcdefghijkl")
+    assert sorted(first_channel(build(spec, names=names))) == [(10 * index, index) for index in range(12)]
+    some = make_folder(tmp_path / "some", {"007": (7, 0, 0), "10": (10, 0, 0)})
+    assert first_channel(build(some, names=names)) == [(7, 7), (10, 10)]
+    named = make_folder(tmp_path / "named", {"1": (1, 0, 0), "0": (0, 0, 0)})
+    assert first_channel(build(named, names=("1", "0"))) == [(0, 1), (1, 0)]
+    fails(
+        make_folder(tmp_path / "beyond", {"1": 0, "12": 0}),
+        "'12', but the teacher's class indices are 0 to 11",
+        names=names,
+    )
+
+
 def test_files_become_gray_for_a_gray_teacher(tmp_path):
     images = build(make_folder(tmp_path, {"cat": (9, 9, 9), "dog": (8, 8, 8)}), shape=(1, 4, 4))
     assert first_channel(images) == [(9, 0), (8, 1)]

@@ -245,7 +245,7 @@ def _channel_axis(path: Path, shape: tuple[int, ...], channels: int) -> int | No
 def torchvision_images(
     dataset: str, root: Path, split: str, download: bool, resize: int | None, teacher: Teacher
 ) -> LabelledImages:
-    """A data set of torchvision; its class order must be the teacher's."""
+    """A data set of torchvision; its classes are the teacher's in the same order, unless the names say another."""
     from torchvision import datasets
     from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -269,7 +269,7 @@ def torchvision_images(
         )
     return LabelledImages(
         f"torchvision {dataset}, {split} split",
-        torch.as_tensor(images.targets),
+        torch.tensor(teacher.positions(images.classes))[torch.as_tensor(images.targets)],
         lambda i: pil_to_tensor(images[i][0]),
         teacher,
         resize,

@@ -101,7 +101,8 @@ def dataset_quality(
         for batch in SyntheticBatches(canvases, teacher, batch_size).fresh(generator):
             seen.append((batch.teacher_logits.float().cpu(), observer.features(batch.teacher_logits)))
             if verifier is not None:
-                verified.append(_seen_by(verifier, teacher.to_bytes(batch.images)))
+                theirs = _seen_by(verifier, teacher.to_bytes(batch.images))
+                verified.append(theirs[:, verifier.positions(teacher.class_names)])
     logits, features = (torch.cat(pieces) for pieces in zip(*seen, strict=True))
     predictions = logits.softmax(dim=1)
     soft = (targets > 0).sum(dim=1) > 1

@@ -1,6 +1,7 @@
 """The pretrained network that everything is recovered from: a module with what is needed to feed it."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -58,6 +59,19 @@ class Teacher:
     def num_classes(self) -> int:
         """Number of logits."""
         return len(self.class_names)
+
+    def positions(self, class_names: Sequence[str]) -> list[int]:
+        """Where among the teacher's logits each of as many other classes is.
+
+        Args:
+            class_names: Their names, in their order.
+
+        Returns:
+            By name, if they are the teacher's in any order and each is there once; else the order is the same.
+        """
+        if len(set(class_names)) == self.num_classes and set(class_names) == set(self.class_names):
+            return [self.class_names.index(name) for name in class_names]
+        return list(range(self.num_classes))
 
     @property
     def device(self) -> torch.device:

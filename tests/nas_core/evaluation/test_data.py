@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision import datasets
 
 from nas_core.errors import InputError
 from nas_core.evaluation.data import LabelledImages, fit
@@ -234,12 +235,15 @@ def test_gray_arrays_do_not_fit_a_four_channel_teacher(tmp_path):
 
 
 def make_mnist(root, count):
-    """The test and training files of MNIST with `count` images whose pixels equal their index, and labels 9, 8, ..."""
+    """Files of FashionMNIST with `count` images: the test part's pixels are 0, 1, ..., its labels 9, 8, ...
+
+    Those of the training part are 100, 101, ... and 0, 1, ...
+    """
     raw = root / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    pixels = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1) * np.ones((count, 28, 28), np.uint8)
-    labels = 9 - np.arange(count, dtype=np.uint8)
-    for part in ("train", "t10k"):
+    index = np.arange(count, dtype=np.uint8)
+    for part, values, labels in (("train", 100 + index, index), ("t10k", index, 9 - index)):
+        pixels = values.reshape(-1, 1, 1) * np.ones((count, 28, 28), np.uint8)
         (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, count, 28, 28) + pixels.tobytes())
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, count) + labels.tobytes())
 
@@ -247,11 +251,25 @@ def make_mnist(root, count):
 TEN = tuple("0123456789")
 
 
-def test_torchvision_serves_its_split(tmp_path):
+@pytest.mark.parametrize(
+    ("split", "served"), [("test", [(0, 9), (1, 8), (2, 7)]), ("train", [(100, 0), (101, 1), (102, 2)])]
+)
+def test_torchvision_serves_its_split(tmp_path, split, served):
     make_mnist(tmp_path, 3)
-    images = build(TorchvisionSpec(dataset="FashionMNIST", root=tmp_path), names=TEN, shape=(1, 28, 28))
-    assert first_channel(images) == [(0, 9), (1, 8), (2, 7)]
-    assert images.source == "torchvision FashionMNIST, test split"
+    spec = TorchvisionSpec(dataset="FashionMNIST", root=tmp_path, split=split)
+    images = build(spec, names=TEN, shape=(1, 28, 28))
+    assert first_channel(images) == served
+    assert images.source == f"torchvision FashionMNIST, {split} split"
+
+
+def test_torchvisions_classes_are_told_by_their_names(tmp_path):
+    """Of a teacher of the same classes in reverse order, the last class is the first; other names change nothing."""
+    make_mnist(tmp_path, 3)
+    spec = TorchvisionSpec(dataset="FashionMNIST", root=tmp_path)
+    reverse = tuple(reversed(datasets.FashionMNIST.classes))
+    assert [label for _, label in first_channel(build(spec, names=reverse, shape=(1, 28, 28)))] == [0, 1, 2]
+    fewer = (*reverse[:-1], "other")
+    assert [label for _, label in first_channel(build(spec, names=fewer, shape=(1, 28, 28)))] == [9, 8, 7]
 
 
 def test_torchvision_errors(tmp_path):

@@ -79,6 +79,17 @@ def test_a_verifier_of_another_input_size_sees_the_same_windows():
         assert quality.verifier_top1 == top1
 
 
+def test_a_verifiers_classes_are_told_by_their_names():
+    """One whose first logit is the bright class sees what the teacher sees; of other names, the order counts."""
+    targets = torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.8, 0.2], [1.0, 0.0]])
+    network = Brightness()
+    network.linear.weight.data *= -1
+    for names, top1 in ((("bright", "dark"), 0.75), (("0", "1"), 0.25)):
+        verifier = Teacher(network, (1, 4, 4), (0.5,), (0.5,), names)
+        quality = dataset_quality(black_and_white(), targets, brightness(), generator(0, "test"), verifier=verifier)
+        assert quality.verifier_top1 == top1
+
+
 @pytest.mark.parametrize(("shape", "classes"), [((3, 4, 4), 2), ((1, 4, 4), 3)])
 def test_a_verifier_of_other_classes_or_channels_is_refused(shape, classes):
     other = Teacher(Brightness(), shape, (0.5,) * shape[0], (0.5,) * shape[0], tuple("abc"[:classes]))

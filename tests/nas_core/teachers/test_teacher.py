@@ -70,6 +70,21 @@ def test_one_mean_per_channel_is_required():
         Teacher(digits_resnet(3), (3, 8, 8), (0.3,), (0.4,), NAMES)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "positions"),
+    [
+        ("abc", "abc", [0, 1, 2]),
+        ("abc", "cab", [2, 0, 1]),
+        ("abc", "cxb", [0, 1, 2]),
+        ("aab", "baa", [0, 1, 2]),
+        ("aab", "abb", [0, 1, 2]),
+    ],
+)
+def test_other_classes_are_found_by_name_where_all_names_are_the_same_and_tell_them_apart(ours, theirs, positions):
+    teacher = Teacher(ORIGINAL.module, (1, 8, 8), (0.3,), (0.4,), tuple(ours))
+    assert teacher.positions(tuple(theirs)) == positions
+
+
 def test_check_returns_a_fitting_teacher():
     assert checked(ORIGINAL) is ORIGINAL
 

@@ -175,14 +175,21 @@ def _class_indices(path: Path, folders: Sequence[str], teacher: Teacher) -> list
 
 
 def _decode(file: Path, channels: int) -> Pixels:
-    """An image file as gray or RGB bytes."""
+    """An image file as gray or RGB bytes.
+
+    Raises:
+        InputError: If it is no whole image; says its name.
+        OSError: If it cannot be read for now.
+    """
     from torchvision.transforms.v2.functional import pil_to_tensor
 
     try:
         with Image.open(file) as image:
             return pil_to_tensor(image.convert("L" if channels == 1 else "RGB"))
-    except OSError as error:
-        raise InputError(f"{file} cannot be read as an image; repair or remove it") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise InputError(f"{file} cannot be read as an image ({reason_of(error)}); repair or remove it") from error
 
 
 @data_sources.register(NpzSpec)

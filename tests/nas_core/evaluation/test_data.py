@@ -1,6 +1,8 @@
 """Real images: what is served, and one sentence for everything that can be wrong with them."""
 
+import errno
 import struct
+import zlib
 from urllib.error import URLError
 
 import numpy as np
@@ -158,13 +160,47 @@ def test_folder_errors(tmp_path):
     fails(spec, "has no image files")
 
 
-@pytest.mark.parametrize("fault", [lambda _: b"not a picture", lambda content: content[:40]])
-def test_a_broken_file_is_named(tmp_path, fault):
-    spec = make_folder(tmp_path, {"cat": 0})
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def with_broken_chunk(png):
+    """The first half of the pixels is in one chunk, and what follows is none."""
+    return png[:33] + chunk(b"IDAT", png[41:47]) + bytes(12)
+
+
+def with_many_pixels(png):
+    """The header promises 50,000 x 50,000."""
+    return png[:8] + chunk(b"IHDR", struct.pack(">2I", 50_000, 50_000) + png[24:29]) + png[33:]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (lambda _: b"not a picture", "cannot identify"),
+        (lambda content: content[:40], "cannot identify"),
+        (with_broken_chunk, "broken PNG file"),
+        (with_many_pixels, "decompression bomb"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, fault, reason):
+    spec = make_folder(tmp_path, {"cat": 0, "dog": 0})
     file = tmp_path / "cat" / "one.png"
     file.write_bytes(fault(file.read_bytes()))
-    with pytest.raises(InputError, match=r"one\.png cannot be read as an image"):
+    with pytest.raises(InputError, match=rf"one\.png cannot be read as an image \(.*{reason}.*\); repair or remove"):
         list(build(spec).batches(1))
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_image(tmp_path, monkeypatch):
+    """The system's own errors may pass: a task is tried again."""
+
+    def fails_now(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    images = build(make_folder(tmp_path, {"cat": 0, "dog": 0}))
+    monkeypatch.setattr(Image, "open", fails_now)
+    with pytest.raises(OSError, match="Input/output error"):
+        list(images.batches(1))
 
 
 # --- npz ---

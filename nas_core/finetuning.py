@@ -1,7 +1,7 @@
 """Fine-tuning on labelled real images, for those who have some. What comes out is not data-free.
 
-Nothing of the search, of synthesis or of retraining may import this module, and it changes nothing of their result: the
-fine-tuned network is kept beside the student.
+No module of search, synthesis or retraining may import this one, and it changes nothing of their result: the fine-tuned
+network is kept beside the student.
 """
 
 import functools

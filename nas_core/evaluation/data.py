@@ -1,6 +1,6 @@
-"""Labelled real images: they may enter a run only here, and only to judge the finished networks.
+"""Labelled real images: they judge the finished networks, and fine-tuning learns from others if it is asked for.
 
-Nothing in synthesis, search or retraining may import this module. A source is built, and thereby checked, before
+No module of synthesis, search or retraining may import this one. A source is built, and thereby checked, before
 anything expensive starts: building reads names, shapes and labels, but no pixel. Pixels are read by `batches`.
 """
 

@@ -92,7 +92,8 @@ def dataset_quality(
         targets: The class probabilities that they were made for.
         teacher: The teacher that they were made from.
         generator: Source of the windows.
-        batch_size: Images per forward pass, >= 1; no figure depends on it.
+        batch_size: Images per forward pass, >= 1. Windows and flips are drawn batch by batch, so that another size
+            judges other ones, as another generator does.
         verifier: Another classifier of the same classes, on the same device.
     """
     observer = _Observer(teacher)

@@ -61,5 +61,5 @@ class TorchvisionSpec(ImageSpec):
         description="class in torchvision.datasets; export others to npz or to a folder"
     )
     root: UserPath = Field(description="folder that holds the data set's files as torchvision lays them out")
-    split: Literal["test", "train"] = Field(default="test", description="which part to judge on")
+    split: Literal["test", "train"] = Field(default="test", description="which part of it")
     download: bool = Field(default=False, description="fetch the files into `root` if they are not there")

@@ -107,14 +107,15 @@ def export_model(network: nn.Module, about: Mapping[str, Any], form: ModelFormat
         )
     content = _WRITERS[form](model, about)
     predict = _READERS[form](content)
-    difference = largest = 0.0
+    differences, logits = [], []
     with torch.no_grad():
         for position, batch in enumerate(CHECKED_BATCHES):
             pixels = torch.rand(batch, *about["input_shape"], generator=generator(0, "export.check", position))
             expected = model(pixels)
-            difference = max(difference, float((predict(pixels) - expected).abs().max()))
-            largest = max(largest, float(expected.abs().max()))
-    return Exported(content, difference, largest)
+            differences.append((predict(pixels) - expected).abs().max())
+            logits.append(expected.abs().max())
+    # Unlike Python's, this maximum is NaN if anything is.
+    return Exported(content, *(float(torch.stack(values).max()) for values in (differences, logits)))
 
 
 def load_classifier(content: bytes) -> tuple[Classifier, dict[str, Any]]:

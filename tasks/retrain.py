@@ -7,6 +7,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from nas_core.errors import InputError
 from nas_core.reporting.figures import record_curves
 from nas_core.search_spaces import rebuild_network
 from nas_core.training.retraining import augmentation, retrain
@@ -55,8 +56,16 @@ def distil(run: Run, network: nn.Module, piece: str, key: str) -> list[dict[str,
 
 
 def write_weights(network: nn.Module, path: Path) -> None:
-    """Write all weights and running statistics as safetensors."""
+    """Write all weights and running statistics of a trained network as safetensors.
+
+    Raises:
+        InputError: If one is not finite; the training loop sees only what happened before its last step.
+    """
     weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if broken := next((name for name, tensor in weights.items() if not tensor.isfinite().all()), None):
+        raise InputError(
+            f"training ended with NaN or infinite values in '{broken}'; lower its learning_rate or gradient_clip"
+        )
     write_bytes(path, safetensors.torch.save(weights))
 
 

@@ -6,6 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from nas_core import exporting
 from nas_core.errors import InputError
 from nas_core.exporting import ModelFormat, export_model, load_classifier
 from nas_core.ops.initialisation import initialise
@@ -56,6 +57,17 @@ def test_weights_with_metadata_hold_even_an_architecture_that_draws():
     pixels = torch.rand(2, 3, 9, 9, generator=generator(0, "pixels"))
     mean, std = (torch.tensor(about[name]).reshape(1, 3, 1, 1) for name in ("mean", "std"))
     torch.testing.assert_close(model(pixels), network((pixels - mean) / std))
+
+
+@pytest.mark.parametrize("bad_batch", [1, 5])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_file_that_answers_with_no_number_does_not_agree(value, bad_batch, monkeypatch):
+    def read(content):
+        model = load_classifier(content)[0]
+        return lambda pixels: model(pixels) if len(pixels) != bad_batch else torch.full((bad_batch, 4), value)
+
+    monkeypatch.setitem(exporting._READERS, ModelFormat.SAFETENSORS, read)
+    assert not export_model(*darts("skip_connect"), ModelFormat.SAFETENSORS).agrees
 
 
 @pytest.mark.parametrize(

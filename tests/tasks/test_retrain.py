@@ -1,11 +1,16 @@
 """Scale transfer: what was searched small is retrained wider and deeper, and loads like any other student."""
 
-from prefect.logging import disable_run_logger
+from pathlib import Path
 
+import pytest
+from prefect.logging import disable_run_logger
+from torch import nn
+
+from nas_core.errors import InputError
 from nas_core.ops.cost import count_parameters
 from nas_core.training.styles import RetrainConfig
 from storage.manifests import read_manifest
-from tasks.retrain import load_model
+from tasks.retrain import load_model, write_weights
 from tasks.run import Run
 from tasks.stages import retrain_architecture
 
@@ -22,6 +27,15 @@ def test_a_student_may_be_wider_and_deeper_than_what_was_searched(damageable: Ru
     assert about["architecture"] == before["architecture"]
     assert about["space"] == before["space"] | {"channels": 4, "cells": 3}
     assert count_parameters(large) > 4 * count_parameters(small)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_training_whose_last_step_diverged_leaves_no_student(value: float, tmp_path: Path):
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
+    network[1].running_var.fill_(value)
+    with pytest.raises(InputError, match=r"in '1\.running_var'; lower its learning_rate"):
+        write_weights(network, tmp_path / "weights.safetensors")
+    assert not any(tmp_path.iterdir())
 
 
 def test_defaults_keep_the_size_of_the_search(finished: Run):

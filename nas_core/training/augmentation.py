@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-# Width over height of a scaled crop, as in torchvision's RandomResizedCrop.
+# Width over height of a scaled crop, as in torchvision's RandomResizedCrop, over that of the size that it is scaled to.
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 ATTEMPTS = 10
 
@@ -45,7 +45,8 @@ def scaled_crop(
         generator: Source of the draws. torchvision's own transform draws from the global one.
 
     Source:
-        Szegedy et al., arXiv:1409.4842, section 6; the drawing of torchvision's RandomResizedCrop.
+        Szegedy et al., arXiv:1409.4842, section 6; the drawing of torchvision's RandomResizedCrop, whose shapes are
+        those of a square result.
     """
     from torchvision.transforms.v2 import functional as transforms
 
@@ -54,7 +55,7 @@ def scaled_crop(
         share, log_ratio = torch.rand(2, generator=generator).tolist()
         area = (smallest + share * (1 - smallest)) * height * width
         low, high = map(math.log, ASPECT_RATIOS)
-        ratio = math.exp(low + log_ratio * (high - low))
+        ratio = math.exp(low + log_ratio * (high - low)) * (size[1] / size[0])
         part = (round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio)))
         if 0 < part[0] <= height and 0 < part[1] <= width:
             break

@@ -110,6 +110,26 @@ def test_scaled_crops_show_parts_of_many_sizes():
     assert min(shown) < 16 < 24 < max(shown)
 
 
+def test_crops_for_wide_images_are_wide_and_of_all_sizes(monkeypatch: pytest.MonkeyPatch):
+    """Cut from 32 x 128 for 28 x 112, whose shape a crop keeps up to a factor of 4/3."""
+    parts: list[tuple[int, int]] = []
+
+    def cut(image, _top, _left, height, width, size, **_):
+        parts.append((height, width))
+        return image[:, : size[0], : size[1]]
+
+    monkeypatch.setattr(transforms, "resized_crop", cut)
+    canvas = torch.zeros(1, 32, 128, dtype=torch.uint8)
+    for position in range(400):
+        scaled_crop(canvas, (28, 112), 0.5, draws(position))
+    shares = [height * width / (32 * 128) for height, width in parts]
+    assert len(set(parts)) > 100
+    assert 0.48 < min(shares) < 0.52
+    assert max(shares) > 0.95
+    assert all(sum(low <= share < low + 0.1 for share in shares) > 20 for low in (0.5, 0.6, 0.7, 0.8))
+    assert all(0.95 * 3 / 4 < width / height / 4 < 1.05 * 4 / 3 for height, width in parts)
+
+
 def test_teacher_and_student_see_the_same_augmented_images(make_batches):
     batches = make_batches(16, 8)
     batches.augmentation = Augmentation(crop_scale=0.3, cutout=4, mixup=1.0, color_jitter=0.5)

@@ -5,6 +5,7 @@ network is kept beside the student.
 """
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas_core.checkpoint import Checkpoint, Progress, no_progress
+from nas_core.errors import InputError
 from nas_core.evaluation.data import LabelledImages, fit
+from nas_core.memory import total_memory
+from nas_core.reporting.wording import byte_size
 from nas_core.training.batches import Batch
 from nas_core.training.loop import Trainee, train
 from nas_core.training.recipe import FinetuneRecipe
@@ -31,7 +35,9 @@ class LabelledBatches:
     def __init__(self, images: LabelledImages, batch_size: int) -> None:
         self.teacher, self.labels = images.teacher, images.labels
         shape = images.teacher.input_shape
-        self.pixels = torch.stack([fit(images.load(i), shape, images.resize) for i in range(len(images))])
+        self.pixels = torch.empty((len(images), *shape), dtype=torch.uint8)
+        for i in range(len(images)):
+            self.pixels[i] = fit(images.load(i), shape, images.resize)
         self.batch_size = min(batch_size, len(images))
 
     def __len__(self) -> int:
@@ -47,6 +53,22 @@ class LabelledBatches:
             chosen = torch.where(flips, chosen.flip(3), chosen).to(self.teacher.device)
             targets = functional.one_hot(self.labels[indices], self.teacher.num_classes).float()
             yield Batch(self.teacher.normalise(chosen), targets.to(self.teacher.device))
+
+
+def check_finetuning(images: LabelledImages) -> None:
+    """Refuse images that fine-tuning cannot learn from, before anything expensive starts.
+
+    Raises:
+        InputError: If there is a single one, or more than memory holds.
+    """
+    if len(images) < 2:
+        raise InputError(f"{images.source} holds one image, and a batch needs two; give more")
+    needed, there = len(images) * math.prod(images.teacher.input_shape), total_memory(torch.device("cpu"))
+    if needed > there:
+        raise InputError(
+            f"the {len(images):,} images of {images.source} take {byte_size(needed)} of memory, and this machine has "
+            f"{byte_size(there)}; give fewer"
+        )
 
 
 def smoothed_cross_entropy(

@@ -13,6 +13,7 @@ from nas_core.device import resolve_device
 from nas_core.errors import InputError
 from nas_core.evaluation.data import LabelledImages
 from nas_core.evaluation.dataset_quality import check_verifier
+from nas_core.finetuning import check_finetuning
 from nas_core.memory import canvas_bytes, check_memory
 from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, spaces
@@ -105,13 +106,26 @@ def preflight(config: RunConfig) -> Checked:
     if table is not None:
         table.check_covers(space)
         sources["evaluation.table"] = digest_of_json(table.accuracies)
-    for name, section in (("evaluation", config.evaluation), ("finetune", config.finetune)):
-        if section is not None and section.data is not None:
-            images = real_images(f"{name}.data", section.data, teacher)
-            if section is config.finetune and len(images) < 2:
-                raise InputError(f"finetune.data: {images.source} holds one image, and a batch needs two; give more")
-            sources[f"{name}.data"] = images.fingerprint()
+    sources |= _real_sources(config, teacher)
     return Checked(teacher=teacher.fingerprint(), sources=sources, canvas_bytes=canvas_bytes(teacher, config.synthesis))
+
+
+def _real_sources(config: RunConfig, teacher: Teacher) -> dict[str, str]:
+    """Fingerprints of the real images that a config names, by their key, once they are found to be of use."""
+    named = {"evaluation.data": config.evaluation.data, "finetune.data": config.finetune and config.finetune.data}
+    found = {key: real_images(key, spec, teacher) for key, spec in named.items() if spec is not None}
+    if (learned := found.get("finetune.data")) is not None:
+        try:
+            check_finetuning(learned)
+        except InputError as error:
+            raise InputError(f"finetune.data: {error}") from error
+        judging = found.get("evaluation.data")
+        if judging is not None and learned.same_as(judging):
+            raise InputError(
+                "finetune.data holds the same images as evaluation.data: a network must be judged on others than those "
+                "that it learned from"
+            )
+    return {key: images.fingerprint() for key, images in found.items()}
 
 
 def load_verifier(config: RunConfig) -> Teacher | None:

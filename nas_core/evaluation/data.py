@@ -1,7 +1,7 @@
 """Labelled real images: they judge the finished networks, and fine-tuning learns from others if it is asked for.
 
 No module of synthesis, search or retraining may import this one. A source is built, and thereby checked, before
-anything expensive starts: building reads names, shapes and labels, but no pixel. Pixels are read by `batches`.
+anything expensive starts: building reads names, shapes and labels, but no pixel.
 """
 
 import functools
@@ -72,6 +72,13 @@ class LabelledImages:
     def fingerprint(self) -> str:
         """SHA-256 over the labels and `files`."""
         return hashlib.sha256(self.labels.numpy().tobytes() + self.files().encode()).hexdigest()
+
+    def same_as(self, other: "LabelledImages") -> bool:
+        """Whether another source has the same images, such as a copy of the files.
+
+        Of equal fingerprints, which may be of labels and sizes alone, the first image decides.
+        """
+        return self.fingerprint() == other.fingerprint() and torch.equal(self.load(0), other.load(0))
 
     def batches(
         self, batch_size: int

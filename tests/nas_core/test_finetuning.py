@@ -2,6 +2,7 @@
 
 import copy
 import math
+import weakref
 
 import pytest
 import torch
@@ -56,6 +57,20 @@ def test_every_image_comes_with_its_label(images):
     labels = torch.cat([batch.teacher_logits.argmax(1) for batch in seen])
     assert labels.bincount().tolist() == [8] * 4
     assert torch.equal(labels[brightness.argsort()], torch.arange(4).repeat_interleave(8))
+
+
+def test_the_images_are_kept_once(images, monkeypatch):
+    """What was decoded is let go before the next one is."""
+    decoded: list[weakref.ref] = []
+
+    def fit(*_) -> torch.Tensor:
+        assert all(reference() is None for reference in decoded)
+        image = torch.full((3, 8, 8), len(decoded), dtype=torch.uint8)
+        decoded.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr("nas_core.finetuning.fit", fit)
+    assert LabelledBatches(images, 8).pixels[:, 0, 0, 0].tolist() == list(range(32))
 
 
 def test_smoothing_spreads_a_share_over_all_classes():

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nas_core.errors import InputError
 from nas_core.exporting import ModelFormat
@@ -58,6 +59,42 @@ def test_a_single_image_is_too_few_to_learn_from(finished: Run, real: Path):
     with np.load(real) as arrays:
         np.savez(real, images=arrays["images"][:1], labels=arrays["labels"][:1])
     with pytest.raises(InputError, match=r"finetune.data: npz real.npz holds one image, and a batch needs two"):
+        preflight(type(finished.config).model_validate(values))
+
+
+def test_more_images_than_memory_holds_are_refused_before_they_are_read(finished: Run, real: Path, monkeypatch):
+    """40 images of 8 x 8 pixels and one channel are 2,560 bytes."""
+    values = finished.config.model_dump(mode="json")
+    values["finetune"] = {"data": {"name": "npz", "path": str(real)}}
+    config = type(finished.config).model_validate(values)
+    monkeypatch.setattr("nas_core.finetuning.total_memory", lambda _: 2560)
+    preflight(config)
+    monkeypatch.setattr("nas_core.finetuning.total_memory", lambda _: 2559)
+    with pytest.raises(InputError, match=r"^finetune\.data: the 40 images of npz real\.npz take 2\.5 KiB of memory"):
+        preflight(config)
+
+
+@pytest.mark.parametrize(("kind", "judging"), [("folder", "real"), ("npz", "real.npz")])
+def test_a_copy_of_the_judging_images_is_refused_to_learn_from(
+    finished: Run, kind: str, judging: str, real: Path, tmp_path: Path
+):
+    """Images of equal names, sizes and labels are others if their pixels are."""
+    for name, shade in (("real", 0), ("copy-of-real", 0), ("other-than-real", 255)):
+        for index in range(10):
+            path = tmp_path / name / str(index) / "image.bmp"
+            path.parent.mkdir(parents=True)
+            Image.new("L", (8, 8), shade).save(path)
+    (tmp_path / "copy-of-real.npz").write_bytes(real.read_bytes())
+    with np.load(real) as arrays:
+        np.savez(tmp_path / "other-than-real.npz", images=255 - arrays["images"], labels=arrays["labels"])
+
+    values = finished.config.model_dump(mode="json")
+    values["evaluation"]["data"] = {"name": kind, "path": str(tmp_path / judging)}
+    values["finetune"] = {"data": {"name": kind, "path": str(tmp_path / f"other-than-{judging}")}}
+    checked = preflight(type(finished.config).model_validate(values))
+    assert checked.sources.keys() == {"finetune.data", "evaluation.data"}
+    values["finetune"] = {"data": {"name": kind, "path": str(tmp_path / f"copy-of-{judging}")}}
+    with pytest.raises(InputError, match=r"finetune\.data holds the same images as evaluation\.data"):
         preflight(type(finished.config).model_validate(values))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 from nas_core.config import RunConfig
 from nas_core.device import resolve_device
@@ -72,12 +73,15 @@ def _torchvision(network: str, weights: str | None) -> dict[str, Any]:
     path = Path(weights).expanduser()
     if not path.exists() and weights in entries.__members__:
         return {"name": "torchvision", "network": known, "weights": weights}
-    classes = _class_count(models, known, path)
+    blank = _blank(models, known)
+    classes = _class_count(blank, known, path)
+    # A network that can turn its input into another preprocessing does so with pretrained weights alone, unless asked.
+    own_preprocessing = {"transform_input": True} if hasattr(blank, "transform_input") else {}
     preprocessing = entries.__members__["DEFAULT"].transforms()
     return {
         "name": "checkpoint",
         "factory": f"torchvision.models:{known}",
-        "arguments": {"num_classes": classes},
+        "arguments": {"num_classes": classes, **own_preprocessing},
         "weights": weights,
         "input_shape": [3, preprocessing.crop_size[0], preprocessing.crop_size[0]],
         "mean": list(map(float, preprocessing.mean)),
@@ -86,10 +90,15 @@ def _torchvision(network: str, weights: str | None) -> dict[str, Any]:
     }
 
 
-def _class_count(models: Any, network: str, weights: Path) -> int:
-    """Length of a torchvision network's last layer in a weights file, whose own order may be any."""
+def _blank(models: Any, network: str) -> nn.Module:
+    """A torchvision network without values."""
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # of weights that have no values here
-        *_, last = dict(models.get_model(network, weights=None).named_parameters())
+        return models.get_model(network, weights=None)
+
+
+def _class_count(blank: nn.Module, network: str, weights: Path) -> int:
+    """Length of a torchvision network's last layer in a weights file, whose own order may be any."""
+    *_, last = dict(blank.named_parameters())
     state = without_prefix(read_state_dict(weights), last)
     if last not in state:
         raise InputError(f"'{weights}' has no '{last}', the last layer of {network}: it is of another network")

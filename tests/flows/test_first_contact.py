@@ -87,6 +87,13 @@ def test_a_torchvision_network_with_a_file_is_a_checkpoint_with_its_preprocessin
     assert teacher_section("timm:resnet18", None) == {"name": "timm", "network": "resnet18"}
 
 
+@pytest.mark.parametrize("network", ["inception_v3", "googlenet"])
+def test_a_network_that_changes_its_input_does_so_as_with_pretrained_weights(tmp_path: Path, network: str):
+    save_file({"fc.weight": torch.zeros(7, 1), "fc.bias": torch.zeros(7)}, tmp_path / "mine.safetensors")
+    section = teacher_section(f"torchvision:{network}", str(tmp_path / "mine.safetensors"))
+    assert section["arguments"] == {"num_classes": 7, "transform_input": True}
+
+
 @pytest.mark.parametrize("config", ["cifar.yaml", "paper-imagenet.yaml", "imagenet-lite.yaml"])
 def test_any_config_can_be_written_with_comments(config: str, tmp_path: Path):
     original = read_config(PROJECT / "configs" / config)

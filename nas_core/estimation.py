@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nas_core.checkpoint import Checkpoint, Progress
 from nas_core.config import RunConfig
+from nas_core.evaluation.data import LabelledImages
 from nas_core.evaluation.dataset_quality import JUDGED_IMAGES
 from nas_core.memory import (
     DEVICE_SHARE,
@@ -48,6 +49,7 @@ from nas_core.training.retraining import augmentation, retrain
 PATIENCE = 2.0  # seconds that each measurement may take, unless its first step takes longer
 STEP_SECONDS = 0.5  # images per probed step are so few that one takes about this long
 PROBED_BATCHES = 2
+PROBED_IMAGES = 16  # real ones, to see how long reading takes
 REPORT_BYTES = 8 * 2**20  # report, figures, records and log
 
 
@@ -74,14 +76,21 @@ class Estimate:
         return sum(self.seconds.values())
 
 
-def estimate(config: RunConfig, teacher: Teacher, space: SearchSpace, real_images: int = 0) -> Estimate:
+def estimate(
+    config: RunConfig,
+    teacher: Teacher,
+    space: SearchSpace,
+    learned: LabelledImages | None = None,
+    judging: LabelledImages | None = None,
+) -> Estimate:
     """Measure for about ten seconds, more where a single step takes longer, and multiply.
 
     Args:
         config: A valid config.
         teacher: Its teacher, on the device where the run will happen.
         space: Its search space.
-        real_images: How many `finetune.data` holds.
+        learned: The images of `finetune.data`, if there are any.
+        judging: The images of `evaluation.data`, if there are any.
     """
     pace = _forward_pace(teacher)
     # A step is a forward and a backward pass: about three forward passes.
@@ -94,8 +103,9 @@ def estimate(config: RunConfig, teacher: Teacher, space: SearchSpace, real_image
         "retraining": retraining,
         # They cost what the found network costs, and learn alike.
         **({"baselines": len(config.baselines) * retraining} if config.baselines else {}),
-        **({"finetuning": _finetune_seconds(config, retraining, real_images)} if config.finetune else {}),
-        "evaluation": 2 * pace * (min(images, JUDGED_IMAGES) + images * (1 + config.evaluation.held_out)),
+        **({"finetuning": _finetune_seconds(config, retraining, len(learned))} if learned else {}),
+        "evaluation": 2 * pace * (min(images, JUDGED_IMAGES) + images * (1 + config.evaluation.held_out))
+        + (_judging_seconds(config, pace, judging) if judging else 0.0),
     }
     return Estimate(
         seconds, _memory(config, teacher, space), total_memory(teacher.device), _disk(config, teacher, space)
@@ -246,6 +256,17 @@ def _finetune_seconds(config: RunConfig, retraining: float, images: int) -> floa
     assert config.finetune is not None
     seen = config.retrain.epochs * (config.synthesis.images - config.split.held_out)
     return retraining * config.finetune.epochs * images / seen
+
+
+def _judging_seconds(config: RunConfig, pace: float, images: LabelledImages) -> float:
+    """Every network reads all of the images anew, and takes at most as long as the teacher for each."""
+    networks = 2 + len(config.baselines) + (config.finetune is not None)
+    images.load(0)  # The first may open what all are in.
+    probe = min(PROBED_IMAGES, len(images))
+    start = time.perf_counter()
+    next(images.batches(probe))
+    reading = (time.perf_counter() - start) / probe
+    return networks * len(images) * (reading + pace)
 
 
 def _retrained(config: RunConfig, teacher: Teacher, space: SearchSpace) -> nn.Module:

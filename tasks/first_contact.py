@@ -119,9 +119,9 @@ def estimate_run(config: RunConfig) -> Estimate:
     """What a run of a valid config will take here, measured in about ten seconds."""
     preflight(config)
     teacher = load_teacher(config.teacher, config.device)
-    named = config.finetune
-    images = 0 if named is None else len(real_images("finetune.data", named.data, teacher))
-    return estimate(config, teacher, build_space(config.search.space, teacher), images)
+    named = {"finetune.data": config.finetune and config.finetune.data, "evaluation.data": config.evaluation.data}
+    images = [None if spec is None else real_images(key, spec, teacher) for key, spec in named.items()]
+    return estimate(config, teacher, build_space(config.search.space, teacher), *images)
 
 
 def estimate_lines(config: RunConfig, there: Estimate, directory: Path) -> list[str]:

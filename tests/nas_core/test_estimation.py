@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from flows.config_file import read_config
 from nas_core import estimation
 from nas_core.estimation import estimate
+from nas_core.evaluation.data import LabelledImages
 from nas_core.memory import shard_bytes
 from nas_core.search_spaces import spaces
-from nas_core.teachers import teachers
+from nas_core.teachers import Teacher, teachers
 
 PROJECT = Path(__file__).parents[2]
 SMALL = [
@@ -28,11 +30,19 @@ def impatient(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(estimation, "PATIENCE", 0.05)
 
 
-def estimate_of(*settings: str, real_images: int = 0) -> estimation.Estimate:
+def real(count: int, teacher: Teacher) -> LabelledImages | None:
+    """So many black images; None for none."""
+    if not count:
+        return None
+    image = torch.zeros(teacher.input_shape, dtype=torch.uint8)
+    return LabelledImages("real ones", torch.zeros(count, dtype=torch.long), lambda _: image, teacher)
+
+
+def estimate_of(*settings: str, learned: int = 0, judging: int = 0) -> estimation.Estimate:
     config = read_config(PROJECT / "configs" / "digits.yaml", [*SMALL, *settings])
     teacher = teachers.build(config.teacher)
     space = spaces.build(config.search.space, input_shape=teacher.input_shape, num_classes=teacher.num_classes)
-    found = estimate(config, teacher, space, real_images)
+    found = estimate(config, teacher, space, real(learned, teacher), real(judging, teacher))
     assert found.memory > shard_bytes(teacher, config.synthesis)
     return found
 
@@ -62,9 +72,25 @@ def test_fine_tuning_takes_what_retraining_takes_for_as_many_images():
     config = read_config(PROJECT / "configs" / "digits.yaml", [*SMALL, "retrain.epochs=20"])
     seen = config.split.validation + config.split.train
     finetune = "finetune={epochs: 10, data: {name: npz, path: real.npz}}"
-    found = estimate_of("retrain.epochs=20", finetune, real_images=seen)
+    found = estimate_of("retrain.epochs=20", finetune, learned=seen)
     assert found.seconds["finetuning"] == pytest.approx(found.seconds["retraining"] / 2)
     assert seen < config.synthesis.images
+
+
+@pytest.mark.parametrize(("settings", "networks"), [((), 2), (("baselines=[random, handmade]",), 4)])
+def test_real_images_are_read_and_classified_once_per_network(
+    settings: tuple[str, ...], networks: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Reading 16 takes one tick of the clock, as does every batch that the teacher's pace is taken from."""
+
+    def seconds(count: int) -> float:
+        monkeypatch.setattr(estimation, "time", Clock())
+        return estimate_of("search.strategy={name: darts, epochs: 1}", *settings, judging=count).seconds["evaluation"]
+
+    without, few, many = seconds(0), seconds(100), seconds(1000)
+    assert few > without
+    assert many - without == pytest.approx(10 * (few - without))
+    assert few - without == pytest.approx(networks * 100 * (0.01 / 16 + 0.01 / 256))
 
 
 def test_ten_times_the_images_take_ten_times_the_disk_beyond_what_is_fixed():

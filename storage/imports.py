@@ -42,6 +42,10 @@ class ExportedImages:
     provenance: dict[str, Any]
     listing: str
 
+    def holds(self, layout: DatasetLayout) -> bool:
+        """Whether a dataset of these sizes can be read: shards come back whole or not at all."""
+        return layout == self.layout
+
     def read(self, round_: int, shard: int) -> dict[str, np.ndarray]:
         """One shard-round, as `SyntheticStore.write` takes it.
 
@@ -75,6 +79,10 @@ class PlainImages:
     files: tuple[str, ...]
     classes: tuple[str, ...]
     listing: str
+
+    def holds(self, layout: DatasetLayout) -> bool:
+        """Whether a dataset of these sizes can be read: every image once, in one round."""
+        return layout.rounds == 1 and layout.images <= len(self.files)
 
     def common_size(self) -> tuple[int, int] | None:
         """Height and width of the images, if all are of one size; else None."""

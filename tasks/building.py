@@ -20,11 +20,16 @@ from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.search_spaces.lookup import AccuracyTable
 from nas_core.settings.data import data_sources
 from nas_core.settings.spaces import ScalableSpec
+from nas_core.settings.synthesis import ImportedSpec
 from nas_core.strategies import Budget, make_budget, strategies
 from nas_core.synthesis.build import check_synthesis
+from nas_core.synthesis.config import SynthesisConfig
 from nas_core.teachers import Teacher, teachers
 from nas_core.training.retraining import check_retraining
+from storage.dataset import DatasetLayout
+from storage.errors import StorageError
 from storage.files import digest_of_json
+from storage.imports import open_images
 from tasks.execution import check_execution
 from tasks.run import Checked
 
@@ -96,6 +101,7 @@ def preflight(config: RunConfig) -> Checked:
         check_verifier(verifier, teacher)
         sources["evaluation.verifier"] = verifier.fingerprint()
     check_synthesis(teacher, config.synthesis)
+    _check_imported(config.synthesis, teacher)
     check_memory(teacher, config.synthesis, config.execution.shards_at_once())
     spec, retrain = config.search.space, config.retrain
     space = build_space(spec, teacher)
@@ -108,6 +114,32 @@ def preflight(config: RunConfig) -> Checked:
         sources["evaluation.table"] = digest_of_json(table.accuracies)
     sources |= _real_sources(config, teacher)
     return Checked(teacher=teacher.fingerprint(), sources=sources, canvas_bytes=canvas_bytes(teacher, config.synthesis))
+
+
+def dataset_layout(config: SynthesisConfig, teacher: Teacher) -> DatasetLayout:
+    """Sizes of the dataset that a synthesis fills."""
+    canvas = (teacher.input_shape[0], *config.canvas_size(teacher.input_shape))
+    return DatasetLayout(config.rounds, config.shards, config.batch_size, canvas, teacher.num_classes)
+
+
+def _check_imported(config: SynthesisConfig, teacher: Teacher) -> None:
+    """Refuse sizes that are not those of the images to import.
+
+    A folder that is gone, or holds other images by now, is no matter here: a shard that still needs it says so.
+    """
+    spec = config.engine
+    if not isinstance(spec, ImportedSpec):
+        return
+    try:
+        images = open_images(spec.path)
+    except StorageError:
+        return
+    if images.listing == spec.listing and not images.holds(dataset_layout(config, teacher)):
+        canvas = "x".join(map(str, config.canvas_size(teacher.input_shape)))
+        raise InputError(
+            f"the images in {spec.path} do not make {config.rounds} rounds of {config.shards} shards of "
+            f"{config.batch_size} canvases of {canvas}: keep the sizes that `dfnas import-dataset` writes"
+        )
 
 
 def _real_sources(config: RunConfig, teacher: Teacher) -> dict[str, str]:

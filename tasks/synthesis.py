@@ -12,11 +12,12 @@ from nas_core.seeding import generator
 from nas_core.synthesis.build import build_engine
 from nas_core.synthesis.labels import chosen_classes, label_changes, one_hot, shard_classes
 from nas_core.synthesis.shard import ShardImages
-from storage.dataset import DatasetLayout, SyntheticStore
+from storage.dataset import SyntheticStore
 from storage.errors import StorageError
 from storage.files import digest_of, digest_of_json, write_bytes, write_json
 from storage.manifests import Manifest, read_manifest
 from tasks.artifacts import show_pictures, show_table, task_progress
+from tasks.building import dataset_layout
 from tasks.data import first_images, open_images, shown_classes
 from tasks.importing import import_record, import_shard
 from tasks.run import Run
@@ -29,16 +30,15 @@ def initialise_noise(run: Run, _piece: str, _key: str) -> Product:
     Noise is kept as the seed of its generator, from which a shard-round draws its canvases: a terabyte of Gaussian
     numbers would say nothing more.
     """
-    config, teacher = run.config.synthesis, run.teacher()
-    canvas = (teacher.input_shape[0], *config.canvas_size(teacher.input_shape))
-    layout = DatasetLayout(config.rounds, config.shards, config.batch_size, canvas, teacher.num_classes)
+    config = run.config.synthesis
+    layout = dataset_layout(config, run.teacher())
     store = SyntheticStore.create(run.layout.dataset, layout)
     classes = [_classes(run, shard) for shard in range(config.shards)]
     digest = digest_of(*(shard.numpy().tobytes() for shard in classes))
     return Product(
-        digest=digest_of_json([digest, list(canvas), config.rounds]),
+        digest=digest_of_json([digest, list(layout.canvas), config.rounds]),
         files=[store.path / name / "zarr.json" for name in layout.arrays()],
-        figures={"images": layout.images, "canvas": "x".join(map(str, canvas))},
+        figures={"images": layout.images, "canvas": "x".join(map(str, layout.canvas))},
     )
 
 

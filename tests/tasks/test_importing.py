@@ -16,7 +16,7 @@ from storage.dataset import SyntheticImages
 from storage.export import ExportFormat, export_dataset
 from storage.files import digest_of_file, read_json
 from storage.manifests import Manifest
-from tasks.building import load_teacher
+from tasks.building import load_teacher, preflight
 from tasks.importing import import_section, import_shard, shard_size
 from tasks.run import Run, open_run
 from tests.tasks.conftest import PROJECT, TINY
@@ -122,6 +122,33 @@ def test_a_folder_that_changed_while_it_was_imported_is_refused(
     (folder / "3" / "00.png").unlink()
     with pytest.raises(InputError, match="holds other images than when they were imported"):
         complete(open_run(config, str(tmp_path / "run")))
+
+
+def edited(config: RunConfig, **sizes: int) -> RunConfig:
+    """The config as somebody would have changed it by hand."""
+    return config.model_copy(update={"synthesis": config.synthesis.model_copy(update=sizes)})
+
+
+@pytest.mark.parametrize("sizes", [{"shards": 7}, {"batch_size": 7}, {"rounds": 2}, {"shards": 3, "batch_size": 13}])
+def test_sizes_that_a_plain_folder_has_no_images_for_are_refused(finished: Run, folder: Path, sizes: dict[str, int]):
+    """It has 37, for 6 shards of 6."""
+    config = imported(finished.config, folder)
+    preflight(config)
+    preflight(edited(config, shards=3, batch_size=12))
+    with pytest.raises(InputError, match=r"keep the sizes that `dfnas import-dataset` writes") as caught:
+        preflight(edited(config, **sizes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sizes", [{"rounds": 1}, {"shards": 1}, {"batch_size": 4}, {"canvas": (11, 10)}])
+def test_an_export_keeps_its_sizes(finished: Run, tmp_path: Path, sizes: dict[str, int]):
+    export_dataset(finished.layout.dataset, tmp_path / "export", ExportFormat.WEBDATASET, quiet)
+    config = imported(finished.config, tmp_path / "export")
+    preflight(config)
+    with pytest.raises(InputError, match=r"do not make . rounds of . shards of . canvases of 1.x10: keep the sizes"):
+        preflight(edited(config, **sizes))
+    shutil.rmtree(tmp_path / "export")
+    preflight(config)
 
 
 def test_a_config_whose_rounds_start_from_canvases_can_import(finished: Run, folder: Path):

@@ -182,6 +182,7 @@ def with_many_pixels(png):
         (with_broken_chunk, "broken PNG file"),
         (with_many_pixels, "decompression bomb"),
     ],
+    ids=["text", "half", "chunk", "pixels"],
 )
 def test_a_broken_file_is_named(tmp_path, fault, reason):
     spec = make_folder(tmp_path, {"cat": 0, "dog": 0})

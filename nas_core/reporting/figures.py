@@ -34,7 +34,8 @@ LOSS_TERMS = {
     "total_variation_l1": "total variation (L1)",
     "l2": "L2 norm",
 }
-SHARES = ("agreement", "accuracy", "top1")
+# Records that are shares of images; "true_accuracy" is not among them, which is in the unit of its table.
+SHARES = ("agreement", "validation_agreement", "accuracy")
 
 
 @styled
@@ -216,7 +217,7 @@ def record_curves(records: Sequence[Mapping[str, Any]], position: str = "epoch")
         axes.plot(*zip(*points, strict=True), color=SERIES[0], marker="." if len(points) < 30 else "")
         axes.set_title(LOSS_TERMS.get(name, name.replace("_", " ")))
         whole_steps(axes)
-        if name.endswith(SHARES):
+        if name in SHARES:
             percentages(axes)
         elif name == "macs":
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: amount(value)))

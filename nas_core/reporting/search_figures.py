@@ -85,7 +85,9 @@ def score_by_macs(candidates: Sequence[Mapping[str, Any]], chosen: str) -> Figur
         linewidth=1.4,
         label="Pareto front",
     )
-    ringed = [c for c in candidates if c["architecture"] == chosen][:1]
+    # Several points of a grid may have found it, each with a score of its own.
+    matching = [candidate for candidate in candidates if candidate["architecture"] == chosen]
+    ringed = [max(matching, key=lambda candidate: candidate["score"])] if matching else []
     axes.scatter(
         [c["macs"] for c in ringed],
         [c["score"] for c in ringed],

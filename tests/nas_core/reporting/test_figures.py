@@ -3,6 +3,7 @@
 import pytest
 import torch
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.ticker import PercentFormatter
 
 from nas_core.reporting.figures import image_grid, record_curves, synthesis_curves, target_prediction
 from nas_core.reporting.numbers import as_csv, drawn_numbers
@@ -107,6 +108,13 @@ def test_record_curves_have_a_panel_per_number():
     assert figure.axes[1].yaxis.get_major_formatter()(0.5).endswith("%")
 
 
+def test_true_accuracies_are_drawn_in_the_unit_of_their_table():
+    """93.1 in a table of percents is not 9310 %."""
+    [axes] = record_curves([{"epoch": 0, "true_accuracy": 93.1}, {"epoch": 1, "true_accuracy": 94.0}]).axes
+    assert list(axes.lines[0].get_ydata()) == [93.1, 94.0]
+    assert not isinstance(axes.yaxis.get_major_formatter(), PercentFormatter)
+
+
 # --- search ---
 
 CANDIDATES = [
@@ -126,6 +134,12 @@ def test_the_chosen_architecture_is_ringed():
     points, ring = score_by_macs(CANDIDATES, "c").axes[0].collections
     assert points.get_offsets().tolist() == [[10, 0.5], [30, 0.9], [20, 0.7]]
     assert ring.get_offsets().tolist() == [[20, 0.7]]
+
+
+def test_of_an_architecture_that_several_searches_of_a_grid_found_the_best_score_is_ringed():
+    again = [{"architecture": "c", "macs": 20, "score": score, "generation": 3} for score in (0.8, 0.6)]
+    _, ring = score_by_macs([*CANDIDATES, *again], "c").axes[0].collections
+    assert ring.get_offsets().tolist() == [[20, 0.8]]
 
 
 SLOTS = [Slot("1<-0", ("none", "conv")), Slot("2<-0", ("conv", "pool"))]

@@ -105,7 +105,8 @@ def import_record(run: Run, digest: str) -> dict[str, Any]:
         digest: Of the dataset as imported.
 
     Returns:
-        "path"; "teacher" and "digest" as the export says, None for a plain folder.
+        "path"; "teacher" that made them and "digest" as the export says, None for a plain folder. Of images that were
+        imported before they were exported, the teacher is the one that was named then.
 
     Raises:
         InputError: If an export says that its content was another.
@@ -119,7 +120,8 @@ def import_record(run: Run, digest: str) -> dict[str, Any]:
             f"images or labels in {spec.path} were changed since dfnas exported them (dataset.json has another "
             "digest): export them again, or remove dataset.json to import them as plain images"
         )
-    return {"path": str(spec.path), "teacher": said.get("teacher"), "digest": said.get("digest")}
+    maker = said.get("imported") or said
+    return {"path": str(spec.path), "teacher": maker.get("teacher"), "digest": said.get("digest")}
 
 
 @functools.lru_cache(maxsize=1)

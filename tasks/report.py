@@ -7,10 +7,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from nas_core.evaluation.dataset_quality import class_affinity
+from nas_core.reporting.imported import image_kind, imported_sentence
 from nas_core.reporting.page import render, report_sections
 from nas_core.reporting.picture import figure_files
 from nas_core.reporting.records import RunRecords
-from nas_core.reporting.summary import comparison
+from nas_core.reporting.summary import comparison, computing_seconds
 from nas_core.reporting.wording import duration
 from nas_core.seeding import generator
 from storage.dataset import SyntheticImages, SyntheticStore
@@ -207,7 +208,7 @@ def _class_affinity(images: SyntheticImages) -> Float[Tensor, "classes classes"]
 
 def _result_markdown(run: Run, results: dict[str, Any]) -> str:
     rows = [f"| {quantity} | {teacher} | {student} |" for quantity, teacher, student in comparison(results)]
-    time = duration(results["timings"]["total"])
+    time, kind, imported = duration(computing_seconds(results)), image_kind(results), imported_sentence(results)
     return "\n".join(
         [
             f"# {results['name']}",
@@ -218,6 +219,8 @@ def _result_markdown(run: Run, results: dict[str, Any]) -> str:
             "|---|---|---|",
             *rows,
             "",
-            f"{results['synthesis']['images']:,} synthetic images, {time}. The whole report: `{run.layout.report}`",
+            f"{results['synthesis']['images']:,} {kind} images, {time} of computing. The whole report: "
+            f"`{run.layout.report}`",
+            *(["", imported] if imported else []),
         ]
     )

@@ -167,18 +167,19 @@ def _quality(run: Run) -> DatasetQuality:
         images[sample]["canvas"], images.targets[sample], run.teacher(), draws, verifier=run.verifier()
     )
     measures = quality_rows(quality.figures()) + layer_rows(quality.batch_norm_distances)
+    title = f"{'Imported' if run.config.synthesis.engine.name == 'imported' else 'Synthetic'} images"
     show_table(
         run.artifact("quality"),
         [{"measure": name, "value": value} for name, value in measures],
-        "Synthetic images, judged by the teacher alone",
+        f"{title}, judged by the teacher alone",
     )
     shown = shown_classes(images)
     names = [run.teacher().class_names[index] for index in shown]
     grid = image_grid(first_images(images, shown), names)
     show_pictures(
         run.artifact("images"),
-        "Synthetic images",
+        title,
         [(grid, f"{len(images):,} images; the first of each class, one row per round")],
-        "Synthetic images by round and class",
+        f"{title} by round and class",
     )
     return quality

@@ -7,10 +7,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from nas_core.config import flatten
+from nas_core.reporting.imported import image_kind
 from nas_core.reporting.numbers import Row
 from nas_core.reporting.picture import Picture, Section, make_picture, template
 from nas_core.reporting.style import INK, SERIES, WIDTH, panels, percentages, styled, whole_steps
-from nas_core.reporting.summary import comparison, quality_rows
+from nas_core.reporting.summary import comparison, computing_seconds, machine, quality_rows
 from nas_core.reporting.wording import amount, duration, percent
 
 Table = Sequence[tuple[str, Sequence[str]]]
@@ -50,6 +51,8 @@ def render_comparison(runs: Sequence[ComparedRun], sections: Sequence[Section]) 
         best_results=best.results,
         measure=measure,
         merit=percent(best.results["student"][key]),
+        reservation=_reservation(runs),
+        imported=[run.label for run in runs if image_kind(run.results) == "imported"],
         answer=_answer(runs),
         differing=differing_settings(runs),
         quality=_quality(runs),
@@ -133,7 +136,7 @@ def _training_picture(runs: Sequence[ComparedRun]) -> Picture | None:
     return make_picture(
         figure,
         "Agreement with the teacher over the epochs of retraining of each run",
-        "Retraining, on each run's own synthetic images.",
+        "Retraining, on each run's own images.",
         name="retraining",
         rows=rows,
     )
@@ -166,19 +169,43 @@ def _measure(runs: Sequence[ComparedRun]) -> tuple[str, str]:
     return "agreement with the teacher", "agreement"
 
 
-def _answer(runs: Sequence[ComparedRun]) -> Table:
-    """Rows of (quantity, value in each run)."""
-    student_rows = [[(quantity, student) for quantity, _, student in comparison(run.results)] for run in runs]
-    rows = [(columns[0][0], [value for _, value in columns]) for columns in zip(*student_rows, strict=True)]
-    results = [run.results for run in runs]
+def _judges(runs: Sequence[ComparedRun]) -> list[str]:
+    """What the measure that decides was taken on in each run; equal where the runs were judged alike."""
+    if _measure(runs)[1] == "top1":
+        real = [run.results["evaluation"] for run in runs]
+        return [f"{images['images']:,} real images ({images['source']})" for images in real]
     return [
-        *rows,
+        f"teacher {r['teacher']['fingerprint'][:12]} on held-out images of dataset {r['digests']['dataset'][:12]}, "
+        f"seed {r['seed']}"
+        for r in (run.results for run in runs)
+    ]
+
+
+def _reservation(runs: Sequence[ComparedRun]) -> str:
+    """What keeps the runs from being compared strictly; empty if nothing does."""
+    if len(set(_judges(runs))) == 1:
+        return ""
+    measure, key = _measure(runs)
+    different = "different real images" if key == "top1" else "different images, or by different teachers"
+    return f"The runs were judged on {different} (see 'judged by'), so their {measure} is not strictly comparable."
+
+
+def _answer(runs: Sequence[ComparedRun]) -> Table:
+    """Rows of (quantity, value in each run); a dash where a run has no such quantity."""
+    students = [{quantity: student for quantity, _, student in comparison(run.results)} for run in runs]
+    quantities = dict.fromkeys(quantity for student in students for quantity in student)
+    results = [run.results for run in runs]
+    measured = [machine(r) if r.get("latency") else "-" for r in results]
+    return [
+        *((quantity, [student.get(quantity, "-") for student in students]) for quantity in quantities),
+        *([("latency measured on", measured)] if set(measured) != {"-"} else []),
+        ("judged by", _judges(runs)),
         ("teacher's top-1", [percent(r["teacher"]["top1"]) for r in results]),
         ("teacher", [r["teacher"]["fingerprint"][:12] for r in results]),
         ("space", [r["search"]["space"] for r in results]),
         ("strategy", [r["search"]["strategy"] for r in results]),
-        ("synthetic images", [f"{r['synthesis']['images']:,}" for r in results]),
-        ("wall time", [duration(r["timings"]["total"]) for r in results]),
+        ("images", [f"{r['synthesis']['images']:,} {image_kind(r)}" for r in results]),
+        ("computing time", [duration(computing_seconds(r)) for r in results]),
         ("device", [r["device"] for r in results]),
         ("architecture", [r["search"]["architecture"] for r in results]),
     ]

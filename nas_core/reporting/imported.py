@@ -4,6 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def image_kind(results: Mapping[str, Any]) -> str:
+    """What the images of a run are called: "imported" or "synthetic".
+
+    Args:
+        results: See `nas_core.reporting.records.RunRecords`; of an earlier version, without "imported".
+    """
+    return "synthetic" if results["synthesis"].get("imported") is None else "imported"
+
+
 def imported_sentence(results: Mapping[str, Any]) -> str | None:
     """What is to be said of imported images; None if the run made its own.
 

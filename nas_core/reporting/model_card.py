@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas_core.exporting import METADATA, TOLERANCE, Exported, ModelFormat
-from nas_core.reporting.imported import imported_sentence
+from nas_core.reporting.imported import image_kind, imported_sentence
 from nas_core.reporting.summary import comparison, machine
 from nas_core.reporting.wording import percent
 
@@ -105,7 +105,7 @@ def _training_data(results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
 
 def _judged(results: Mapping[str, Any]) -> str:
     """What the figures stand on."""
-    real, kind = results["evaluation"], "imported" if imported_sentence(results) else "synthetic"
+    real, kind = results["evaluation"], image_kind(results)
     agreement = (
         f"Agreement is the share of held-out {kind} images on which this model and the teacher name the same class "
         f"({percent(results['student']['agreement'])})."
@@ -127,7 +127,7 @@ def _preprocessing(about: Mapping[str, Any], form: ModelFormat) -> str:
 
 
 def _limits(results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    kind = "imported" if imported_sentence(results) else "synthetic"
+    kind = image_kind(results)
     seen = f"{kind} images, and the real ones named above" if "finetuned_on" in about else f"{kind} images alone"
     points = [
         "It imitates its teacher, with the teacher's errors and biases; the table says how it compares.",

@@ -19,7 +19,7 @@ from nas_core.reporting.figures import (
     without,
 )
 from nas_core.reporting.finetuned import finetuned_rows
-from nas_core.reporting.imported import imported_sentence
+from nas_core.reporting.imported import image_kind, imported_sentence
 from nas_core.reporting.numbers import matrix_rows
 from nas_core.reporting.picture import Picture, Section, template
 from nas_core.reporting.picture import make_picture as _picture
@@ -34,7 +34,14 @@ from nas_core.reporting.search_figures import (
     score_by_macs,
 )
 from nas_core.reporting.style import operation_colours
-from nas_core.reporting.summary import comparison, label_rows, machine, quality_rows, retraining
+from nas_core.reporting.summary import (
+    comparison,
+    computing_seconds,
+    label_rows,
+    machine,
+    quality_rows,
+    retraining,
+)
 from nas_core.reporting.wording import duration, percent
 
 MOST_CLASSES = 10  # columns of the image grid
@@ -64,6 +71,8 @@ def render(records: RunRecords, sections: Sequence[Section] | None = None) -> st
         verdict=verdict(results),
         finetuned=finetuned_rows(results),
         imported=imported_sentence(results),
+        kind=image_kind(results),
+        effort=computing_seconds(results),
         sections=report_sections(records) if sections is None else sections,
         timings=_timings(results["timings"]),
         provenance=_provenance(results),
@@ -104,7 +113,7 @@ def _images(records: RunRecords) -> Section:
                 rows=records.synthesis_history,
             )
         )
-    return Section("images", f"{_kind(records.results).capitalize()} images", pictures)
+    return Section("images", f"{image_kind(records.results).capitalize()} images", pictures)
 
 
 def _quality(records: RunRecords) -> Section:
@@ -136,10 +145,15 @@ def _grid_picture(records: RunRecords) -> Picture:
     classes = len(records.class_names)
     shown = records.shown_classes[:MOST_CLASSES]
     part = "" if len(shown) == classes else f" Shown are {len(shown)} of {classes} classes."
+    kind = image_kind(records.results)
+    meaning = {
+        "synthetic": "What the teacher remembers of each class, recovered from its weights alone.",
+        "imported": "The first images of each class, as they were imported.",
+    }
     return _picture(
         image_grid(records.image_grid[:, : len(shown)], [records.class_names[index] for index in shown]),
-        "Synthetic images, one column per class and one row per round",
-        f"What the teacher remembers of each class, recovered from its weights alone.{part}",
+        f"{kind.capitalize()} images, one column per class and one row per round",
+        f"{meaning[kind]}{part}",
         wide=True,
         name="images",
         rows=[
@@ -306,7 +320,7 @@ def _training(records: RunRecords) -> Section:
             _picture(
                 record_curves(records.retrain_history),
                 "Retraining over the epochs",
-                "Training of the found architecture from scratch on the synthetic images.",
+                f"Training of the found architecture from scratch on the {image_kind(records.results)} images.",
                 name="retraining",
                 rows=records.retrain_history,
             )
@@ -326,9 +340,10 @@ def _timings(timings: Mapping[str, float]) -> list[tuple[str, str, float]]:
 
 def _provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows of (name, value) that say what made this result."""
+    synthesis = results["synthesis"]
     return [
         ("real images used", _real_images(results)),
-        (f"{_kind(results)} images", f"{results['synthesis']['images']:,} in {results['synthesis']['rounds']} rounds"),
+        (f"{image_kind(results)} images", f"{synthesis['images']:,} in {synthesis['rounds']} rounds"),
         ("retraining", retraining(results)),
         ("seed", str(results["seed"])),
         ("device", results["device"]),
@@ -337,10 +352,6 @@ def _provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         *((f"{part} digest", digest) for part, digest in results["digests"].items()),
         ("versions", ", ".join(f"{package} {version}" for package, version in results["versions"].items())),
     ]
-
-
-def _kind(results: Mapping[str, Any]) -> str:
-    return "imported" if results["synthesis"].get("imported") else "synthetic"
 
 
 def _real_images(results: Mapping[str, Any]) -> str:

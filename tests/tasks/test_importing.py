@@ -3,22 +3,25 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from prefect.logging import disable_run_logger
 
 from flows.config_file import read_config, validated
 from nas_core.config import RunConfig
 from nas_core.errors import InputError
-from storage.dataset import SyntheticImages
+from storage.dataset import SyntheticImages, SyntheticStore
 from storage.export import ExportFormat, export_dataset
 from storage.files import digest_of_file, read_json
 from storage.manifests import Manifest
 from tasks.building import load_teacher, preflight
 from tasks.importing import import_section, import_shard, shard_size
 from tasks.run import Run, open_run
+from tasks.stages import commit_dataset, initialise_noise, synthesize
 from tests.tasks.conftest import PROJECT, TINY
 
 Complete = Callable[[Run], dict[str, Manifest]]
@@ -84,7 +87,20 @@ def test_the_teacher_labels_a_plain_folder(finished: Run, complete: Complete, fo
     assert (config.synthesis.rounds, config.synthesis.shards, config.synthesis.batch_size) == (1, 6, 6)
     assert config.synthesis.canvas == (12, 9)
     run = open_run(config, str(tmp_path / "run"))
-    complete(run)
+    with (
+        mock.patch("tasks.synthesis.show_table") as table,
+        mock.patch("tasks.synthesis.show_pictures") as pictures,
+        mock.patch("tasks.report.show_text") as result,
+    ):
+        complete(run)
+    assert table.call_args.args[2] == "Imported images, judged by the teacher alone"
+    assert pictures.call_args.args[1] == "Imported images"
+    shown, page = result.call_args.args[1], run.layout.report.read_text()
+    for text in (shown, page):
+        assert "36 imported images" in text
+        assert "dfnas cannot know that they are data-free" in text
+        assert "recovered from its weights alone" not in text
+        assert "synthetic images" not in text.partition("<pre>")[0].lower()
     images = SyntheticImages(run.layout.dataset)
     originals = {(pixels(path), 7 if path.parent.name == "07" else 3) for path in folder.rglob("*.png")}
     found = {
@@ -104,6 +120,37 @@ def test_the_teacher_labels_a_plain_folder(finished: Run, complete: Complete, fo
     assert digests(run.layout.dataset) == before  # a damaged shard is imported again
     shutil.rmtree(folder)
     assert complete(run) == again  # and what is there is not read again
+
+
+def took_in(run: Run) -> Path:
+    """The finished dataset of a run of imported images."""
+    config = run.config.synthesis
+    with disable_run_logger():
+        noise = initialise_noise.task.fn(run=run, upstream=[], position={})
+        shard_rounds = [
+            synthesize.task.fn(run=run, upstream=[noise], position={"round": round_, "shard": shard})
+            for round_ in range(config.rounds)
+            for shard in range(config.shards)
+        ]
+        commit_dataset.task.fn(run=run, upstream=[shard_rounds], position={})
+    return run.layout.dataset
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_who_made_the_images_is_told_through_exports_and_imports_and_never_made_up(
+    finished: Run, folder: Path, tmp_path: Path, known: bool
+):
+    """Of an export it is the teacher that made them; of a plain folder nobody, also once a run has exported them."""
+    if known:
+        folder = tmp_path / "made"
+        export_dataset(finished.layout.dataset, folder, ExportFormat.IMAGEFOLDER, quiet)
+    for number in range(2):
+        config, directory = imported(finished.config, folder), tmp_path / f"run-{number}"
+        dataset = took_in(Run(directory=str(directory), config=config, fingerprint=finished.fingerprint))
+        origin = SyntheticStore.open(dataset).provenance["imported"]
+        assert origin["teacher"] == (finished.fingerprint if known else None)
+        folder = tmp_path / f"exported-{number}"
+        export_dataset(dataset, folder, ExportFormat.IMAGEFOLDER, quiet)
 
 
 def test_changed_images_of_an_export_are_noticed(finished: Run, complete: Complete, tmp_path: Path):

@@ -4,7 +4,7 @@ import copy
 
 from nas_core.reporting.compare import ComparedRun, comparison_sections, differing_settings, render_comparison
 from nas_core.reporting.picture import figure_files
-from tests.nas_core.reporting.test_page import DATA_FREE, RESULTS, Reader
+from tests.nas_core.reporting.test_page import DATA_FREE, RESULTS, TIMED, Reader
 
 CONFIG = {"name": "one", "seed": 0, "search": {"strategy": {"name": "spos", "epochs": 5}, "max_macs": None}}
 
@@ -47,6 +47,57 @@ def test_runs_are_compared_by_top1_if_all_have_one_else_by_agreement():
     words = Reader(render_comparison(compared, comparison_sections(compared))).words()
     assert "one: 95.0% at 12.3 M" in words
     assert "The highest top-1 on real images of one, two" in words
+
+
+def text_of(*results):
+    """The text of the page that compares two runs."""
+    compared = runs(*results)
+    return Reader(render_comparison(compared, comparison_sections(compared))).words()
+
+
+def test_latencies_stand_in_a_row_of_their_batch_size_and_name_their_machine():
+    other = TIMED | {"latency": TIMED["latency"] | {"batch_size": 64, "processor": "Slide Rule 3"}}
+    said = text_of(TIMED, other)
+    assert "latency, 1 image 0.523 ms 0.523 ms" in said
+    assert "latency, 32 images 12.3 ms - latency, 64 images - 12.3 ms" in said
+    assert "latency measured on Abacus 9000 (cpu, 2 threads), median of forward passes in float32 Slide Rule 3" in said
+
+
+def test_a_run_without_latency_is_compared_with_one_that_has_it():
+    """Of an earlier version the key itself is missing."""
+    earlier = {name: value for name, value in RESULTS.items() if name != "latency"}
+    for without in (RESULTS, earlier):
+        assert "latency, 32 images 12.3 ms -" in text_of(TIMED, without)
+        assert "latency, 32 images - 12.3 ms" in text_of(without, TIMED)
+    assert "latency" not in text_of(earlier, RESULTS)
+
+
+def test_runs_that_were_judged_by_other_images_or_teachers_are_said_not_to_be_comparable():
+    said = "not strictly comparable"
+    assert said not in text_of(RESULTS, RESULTS)
+    assert "judged by 10,000 real images (torchvision CIFAR10, test split) 10,000 real" in text_of(RESULTS, RESULTS)
+    fewer = RESULTS | {"evaluation": RESULTS["evaluation"] | {"images": 500}}
+    assert f"judged on different real images (see 'judged by'), so their top-1 on real images is {said}" in text_of(
+        RESULTS, fewer
+    )
+    assert said not in text_of(DATA_FREE, DATA_FREE)
+    for other in (
+        {"teacher": DATA_FREE["teacher"] | {"fingerprint": "beef" * 16}},
+        {"digests": DATA_FREE["digests"] | {"dataset": "dd"}},
+        {"seed": 8},
+    ):
+        assert f"agreement with the teacher is {said}" in text_of(DATA_FREE, DATA_FREE | other)
+    assert said not in text_of(RESULTS, RESULTS | {"digests": RESULTS["digests"] | {"dataset": "dd"}})
+
+
+def test_a_run_of_imported_images_is_marked():
+    origin = {"path": "/images", "teacher": None, "digest": None}
+    imported = RESULTS | {"synthesis": RESULTS["synthesis"] | {"imported": origin}}
+    said = text_of(RESULTS, imported)
+    assert "The images of two were imported: dfnas cannot know that they are data-free." in said
+    assert "images 1,280 synthetic 1,280 imported" in said
+    assert "Data-free architecture search" not in said
+    assert "Data-free architecture search" in text_of(RESULTS, RESULTS)
 
 
 def test_the_curves_come_as_figures_with_their_numbers():

@@ -1,7 +1,8 @@
 """Where synthesis shards run: one after the other, or side by side on one machine or many.
 
 No choice here changes what is computed, except for `threads`: a sum split over another number of threads is rounded
-otherwise. At equal threads every engine gives the same bytes.
+otherwise. At equal threads every engine gives the same bytes, where all machines compute in the same precision: `auto`
+asks each of them.
 """
 
 import os

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from flows import first_contact
+from nas_core.reporting.wording import command
 
 if TYPE_CHECKING:
     from flows.pipeline import Goal
@@ -87,6 +88,8 @@ def run(
     if until not in {goal.value for goal in Goal}:
         fail(f"--until {until} is no stage; choose from {', '.join(goal.value for goal in Goal)}", code=2)
     run_pipeline(parsed, run_dir, Goal(until), reuse, verbose=verbose)
+    if until != Goal.REPORT:
+        typer.echo("the same command without --until goes on")
 
 
 @app.command()
@@ -106,7 +109,7 @@ def verify(
     for fault in [] if as_json else verification.faults:
         typer.echo(f"{fault.piece or 'run directory'}: missing or damaged {', '.join(fault.files)}")
     if verification.faults:
-        fail(f"{len(verification.faults)} broken; `dfnas repair {directory}` makes them anew", code=1)
+        fail(f"{len(verification.faults)} broken; {command('repair', directory)} makes them anew", code=1)
     if not as_json:
         typer.echo(f"{verification.files} files are sound")
 
@@ -140,12 +143,16 @@ def export_dataset_(
     form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="imagefolder or webdataset")] = "imagefolder",
 ) -> None:
     """Write the synthetic images and their labels as an ImageFolder or a WebDataset."""
+    from storage.errors import ExistsError
     from storage.export import ExportFormat, export_dataset
     from tasks.progress import progress_bar
 
     if form not in set(ExportFormat):
         fail(f"--format {form} is unknown; choose from {', '.join(ExportFormat)}", code=2)
-    images = export_dataset(layout_of(directory).dataset, out, ExportFormat(form), progress_bar("export"))
+    try:
+        images = export_dataset(layout_of(directory).dataset, out, ExportFormat(form), progress_bar("export"))
+    except ExistsError as error:
+        fail(str(error), code=2)
     typer.echo(f"{images} images in {out}")
 
 
@@ -168,7 +175,7 @@ def import_dataset_(
     from flows.pipeline import Goal
 
     layout = run_pipeline(validated(values, [], str(config)), run_dir, Goal.SYNTHESIS, verbose=verbose)
-    typer.echo(f"`dfnas run {layout.config} --run-dir {layout.root}` searches on these images")
+    typer.echo(f"{command('run', layout.config, '--run-dir', layout.root)} searches on these images")
 
 
 @app.command()
@@ -333,7 +340,7 @@ def run_pipeline(
     if not state.is_completed():
         sentence, code = describe_failure(state)
         fail(f"{sentence}\nDetails: {layout.log}. The same command resumes.", code=code)
-    typer.echo(summary(layout) if goal == Goal.REPORT else f"{goal} done; `dfnas run` without --until goes on")
+    typer.echo(summary(layout) if goal == Goal.REPORT else f"{goal} done")
     return layout
 
 

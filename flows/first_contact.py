@@ -1,5 +1,6 @@
 """The commands before a first run: `dfnas init`, `dfnas estimate` and `dfnas doctor`."""
 
+import shlex
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from nas_core.errors import InputError
+from nas_core.reporting.wording import command
 
 if TYPE_CHECKING:
     from nas_core.config import RunConfig
@@ -50,14 +52,14 @@ def init(
     config = validated(proposal.model_dump(mode="json", exclude_unset=True), settings or [], "the proposed config")
     preflight(config)
     heading = [
-        f"dfnas run {output}",
+        shlex.join(["dfnas", "run", str(output)]),
         "",
         f"A first run of modest size for the teacher {teacher}, without any real image.",
         "Every number is meant to be changed: `dfnas estimate` says what that costs.",
     ]
     output.write_text(commented(config, heading))
     assert read_config(output) == config
-    typer.echo(f"{output} is written and valid: `dfnas run {output}`")
+    typer.echo(f"{output} is written and valid: {command('run', output)}")
     _say(config)
 
 

@@ -9,5 +9,9 @@ class InUseError(StorageError):
     """Another process holds the run directory."""
 
 
+class ExistsError(StorageError):
+    """Something is already where something was to be written."""
+
+
 class NoDatasetError(StorageError):
     """There is no synthetic dataset where one should be, or its metadata is damaged."""

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from storage.dataset import SyntheticStore
-from storage.errors import StorageError
+from storage.errors import ExistsError, StorageError
 from storage.files import TEMPORARY_SUFFIX, refuse_outside_links, write_json
 
 ABOUT = "dataset.json"
@@ -53,11 +53,11 @@ def export_dataset(
         The number of images.
 
     Raises:
-        StorageError: If there is something at `out`, a shard-round is missing or damaged, or the images are neither
-            gray nor RGB.
+        ExistsError: If there is something at `out`.
+        StorageError: If a shard-round is missing or damaged, or the images are neither gray nor RGB.
     """
     if out.exists():
-        raise StorageError(f"{out} exists: choose a folder that does not")
+        raise ExistsError(f"{out} exists: choose a folder that does not")
     if path.exists():
         refuse_outside_links(path)
     store = SyntheticStore.open(path)

@@ -7,7 +7,7 @@ from nas_core.errors import InputError
 from nas_core.reporting.compare import ComparedRun, comparison_sections, render_comparison
 from nas_core.reporting.picture import figure_files
 from storage.files import read_json, write_bytes
-from tasks.run import load_run
+from tasks.run import load_run, refuse_unfinished
 from tasks.verification import check_pieces
 
 
@@ -51,8 +51,7 @@ def _labels(directories: Sequence[Path]) -> list[str]:
 def _compared(directory: Path, label: str) -> ComparedRun:
     run = load_run(directory)
     layout = run.layout
-    if not layout.results.exists():
-        raise InputError(f"{directory} is not finished (see `dfnas status`); `dfnas run` goes on from there")
+    refuse_unfinished(run, layout.results)
     check_pieces(layout, "search", "retrain", "report")
     return ComparedRun(
         label=label,

@@ -7,10 +7,11 @@ from typing import Any
 from nas_core.errors import InputError
 from nas_core.exporting import Classifier, ModelFormat, export_model, load_classifier
 from nas_core.reporting.model_card import model_card
+from nas_core.reporting.wording import command
 from storage.errors import StorageError
 from storage.files import read_json, write_bytes
 from tasks.retrain import load_finetuned, load_model
-from tasks.run import Run
+from tasks.run import Run, refuse_unfinished
 from tasks.verification import check_pieces
 
 
@@ -40,18 +41,16 @@ def export_student(run: Run, form: ModelFormat, output: Path | None = None, *, f
         finetuned: The student after fine-tuning on real images instead, which is not data-free.
 
     Raises:
-        StorageError: If the run is not finished, or the file would answer differently from the network: then none is
-            written.
-        InputError: If the form needs packages that are missing, or cannot hold this architecture, or there is no
-            fine-tuned student.
+        StorageError: If the file would answer differently from the network: then none is written.
+        InputError: If the run is not finished, the form needs packages that are missing, or cannot hold this
+            architecture, or there is no fine-tuned student.
     """
     layout = run.layout
-    if not layout.results.exists():
-        raise StorageError(f"{run.directory} is not finished (see `dfnas status`); `dfnas run` goes on from there")
+    refuse_unfinished(run, layout.results)
     results = read_json(layout.results)
     if "finetuned" not in results:
         raise StorageError(
-            f"{layout.results} was written by an earlier version: `dfnas report {run.directory}` writes it anew"
+            f"{layout.results} was written by an earlier version: {command('report', run.directory)} writes it anew"
         )
     check_pieces(layout, "report")
     if finetuned and results["finetuned"] is None:

@@ -15,13 +15,12 @@ from nas_core.reporting.summary import comparison, computing_seconds
 from nas_core.reporting.wording import duration
 from nas_core.seeding import generator
 from storage.dataset import SyntheticImages, SyntheticStore
-from storage.errors import StorageError
 from storage.files import digest_of_file, read_json, write_bytes, write_json
-from storage.manifests import Manifest, digests_of_files, read_manifest
+from storage.manifests import Manifest, Provenance, digests_of_files, read_manifest
 from tasks.artifacts import show_link, show_text
 from tasks.building import accuracy_table
 from tasks.data import batches, first_images, open_images, shown_classes
-from tasks.run import Run, versions
+from tasks.run import Run, locked, refuse_unfinished
 from tasks.stage import Product, piece_name
 from tasks.stages import requested
 from tasks.status import label_rounds, stage_manifests
@@ -50,19 +49,19 @@ def rewrite_report(run: Run) -> dict[str, Any]:
         The content of results.json.
 
     Raises:
-        StorageError: If the run has not come to its evaluation, or a file that the report is made from is missing or
-            damaged.
+        InputError: If the run has not come to its evaluation, or is being worked on.
+        StorageError: If a file that the report is made from is missing or damaged.
     """
     layout = run.layout
-    if not layout.evaluation.exists():
-        raise StorageError(f"{run.directory} is not finished (see `dfnas status`); `dfnas run` goes on from there")
-    there = [path.stem for path in layout.manifests()]
-    check_pieces(layout, *READ, *(piece for piece in there if piece.startswith(("learn", "synthesis", "latency"))))
-    product = _write(run)
-    path = layout.manifest("report")
-    if (before := read_manifest(path)) is not None:
-        files = digests_of_files(layout.root, list(product.files))
-        before.model_copy(update={"digest": product.digest, "files": files, "figures": product.figures}).write(path)
+    refuse_unfinished(run, layout.evaluation)
+    with locked(layout.root):
+        there = [path.stem for path in layout.manifests()]
+        check_pieces(layout, *READ, *(piece for piece in there if piece.startswith(("learn", "synthesis", "latency"))))
+        product = _write(run)
+        path = layout.manifest("report")
+        if (before := read_manifest(path)) is not None:
+            files = digests_of_files(layout.root, list(product.files))
+            before.model_copy(update={"digest": product.digest, "files": files, "figures": product.figures}).write(path)
     return product.figures
 
 
@@ -87,6 +86,7 @@ def _results(run: Run) -> dict[str, Any]:
     config, figures = run.config, read_json(run.layout.evaluation)
     # Not there in a run of an earlier version.
     latency = read_json(run.layout.latency) if run.layout.latency.exists() else {}
+    device = latency["machine"]["device"] if latency else str(run.teacher().device)
     manifests = {name: stage_manifests(run, name) for name in ("dataset", "finetune", *TIMED_STAGES)}
     timings = {key: sum(m.seconds for m in manifests[name]) for name, key in TIMED_STAGES.items()}
     if config.finetune is not None:
@@ -101,7 +101,7 @@ def _results(run: Run) -> dict[str, Any]:
     return {
         "name": config.name,
         "seed": config.seed,
-        "device": str(run.teacher().device),
+        "device": device,
         "teacher": {
             "name": run.teacher_name,
             "fingerprint": run.fingerprint,
@@ -131,7 +131,8 @@ def _results(run: Run) -> dict[str, Any]:
         "evaluation": figures["evaluation"],
         "timings": {**timings, "total": sum(timings.values())},
         "digests": {key: m.digest for name, key in DIGESTS.items() for m in manifests[name]},
-        "versions": versions(),
+        # Of the run: another dfnas may write the report.
+        "versions": Provenance.read(run.layout.provenance).versions,
     }
 
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import logging
 import platform
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from nas_core.config import RunConfig, flatten
 from nas_core.errors import InputError
 from nas_core.execution import Execution, ExecutionSpec, Local
-from nas_core.reporting.wording import byte_size
+from nas_core.reporting.wording import byte_size, command
 from nas_core.settings.spaces import ScalableSpec
 from nas_core.settings.synthesis import ImportedSpec
 from nas_core.synthesis.config import SynthesisConfig
@@ -267,7 +268,8 @@ def refuse_other_run(layout: RunLayout, config: RunConfig) -> Provenance | None:
     there = _completed(there)
     if changes := differences(flatten(there), flatten(ours)):
         same_images = all(there.get(name) == ours[name] for name in ("seed", "teacher", "synthesis"))
-        hint = f"; with --reuse {layout.root} it takes over what stays the same" if same_images else ""
+        reuse = f"; with --reuse {shlex.quote(str(layout.root))} it takes over what stays the same"
+        hint = reuse if same_images else ""
         raise InputError(f"{layout.root} holds a run of another config ({changes}): choose another --run-dir{hint}")
     return known
 
@@ -284,7 +286,7 @@ def _values_in(path: Path) -> dict[str, Any] | None:
     """The sections of a config file, or None if it is missing or damaged."""
     try:
         values = yaml.safe_load(path.read_bytes())
-    except (FileNotFoundError, yaml.YAMLError, UnicodeDecodeError):
+    except (FileNotFoundError, yaml.YAMLError, ValueError):
         return None
     return values if isinstance(values, dict) else None
 
@@ -325,8 +327,9 @@ def load_run(directory: str | Path) -> Run:
     known = Provenance.read(layout.provenance)
     if config_digest(layout.config) != known.config:
         raise InputError(
-            f"{layout.config} is damaged (it differs from its digest in manifest.json): `dfnas run CONFIG --run-dir "
-            f"{directory}` with the config that the run was started with restores it"
+            f"{layout.config} is damaged (it differs from its digest in manifest.json): "
+            f"{command('run', 'CONFIG', '--run-dir', directory)} with the config that the run was started with "
+            "restores it"
         )
     values = {**(_values_in(layout.config) or {}), "execution": known.execution or Local()}
     try:
@@ -339,6 +342,18 @@ def load_run(directory: str | Path) -> Run:
             f"({wrong['msg']}): use that version"
         ) from error
     return Run(directory=str(layout.root), config=config, fingerprint=known.teacher)
+
+
+def refuse_unfinished(run: Run, result: Path) -> None:
+    """Refuse a run that has not written a file yet.
+
+    Raises:
+        InputError: If it is not there.
+    """
+    if not result.exists():
+        raise InputError(
+            f"{run.directory} is not finished (see {command('status', run.directory)}); `dfnas run` goes on from there"
+        )
 
 
 def last_execution(layout: RunLayout) -> Execution:

@@ -9,6 +9,7 @@ from prefect.runtime import task_run
 from prefect.task_runners import TaskRunner
 
 from nas_core.errors import InputError
+from nas_core.reporting.wording import command
 from storage.manifests import Manifest
 from tasks.artifacts import show_table
 from tasks.execution import outcome_of, placing
@@ -189,17 +190,18 @@ def _row(piece: str, outcome: Manifest | Exception) -> dict[str, object]:
 
 def _report(run: Run, failed: dict[str, Exception], total: int) -> None:
     """Say which shard-rounds are missing, in Prefect and by raising."""
+    repair = command("repair", run.directory)
     show_table(
         run.artifact("missing"),
         [{"missing": piece, "because": _reason(error)} for piece, error in failed.items()],
-        f"{len(failed)} of {total} shard-rounds are missing, the others are done. `dfnas repair "
-        f"{run.directory}`, or Retry on the page of this flow run, makes exactly these.",
+        f"{len(failed)} of {total} shard-rounds are missing, the others are done. {repair}, or "
+        "Retry on the page of this flow run, makes exactly these.",
     )
     lines = [f"  {piece}: {_reason(error)}" for piece, error in failed.items()]
     if len(lines) > SHOWN_FAILURES:
         lines[SHOWN_FAILURES:] = [f"  and {len(lines) - SHOWN_FAILURES} more"]
     sentence = f"{len(failed)} of {total} shard-rounds are missing, the others are done:"
-    text = "\n".join([sentence, *lines, f"`dfnas repair {run.directory}` makes exactly these."])
+    text = "\n".join([sentence, *lines, f"{repair} makes exactly these."])
     causes = [error for error in failed.values() if not isinstance(error, WaitingError)]
     raise InputError(text) if all(isinstance(error, InputError) for error in causes) else IncompleteError(text)
 

@@ -22,21 +22,7 @@ def summary(layout: RunLayout) -> str:
 
 def progress_table(run: Run) -> str:
     """What of a run is done: one line per stage with its pieces and seconds."""
-    synthesis = run.config.synthesis
-    expected = {
-        "noise": 1,
-        "learn": int(synthesis.engine.learns),
-        "synthesis": synthesis.rounds * synthesis.shards,
-        "dataset": 1,
-        "grid": grid_points(run.config),
-        "search": 1,
-        "retrain": 1,
-        **{training.name: 1 for training in requested(run)},
-        "finetune": int(run.config.finetune is not None),
-        "evaluate": 1,
-        "latency": 1,
-        "report": 1,
-    }
+    expected = expected_pieces(run)
     width = max(map(len, expected))
     lines = [f"{run.config.name} in {run.directory}", f"{'stage':<{width}}  {'done':>9}  {'seconds':>8}"]
     for name, total in expected.items():
@@ -47,6 +33,26 @@ def progress_table(run: Run) -> str:
         lines.append(f"{name:<{width}}  {f'{len(manifests)}/{total}':>9}  {seconds:>8.1f}")
     labels = label_rounds(run)
     return "\n".join([*lines, *(f"{title}: {text}" for title, text in label_rows(labels))])
+
+
+def expected_pieces(run: Run) -> dict[str, int]:
+    """How many pieces each stage has, by its name, in the order of the pipeline; 0: the run does without it."""
+    config, synthesis = run.config, run.config.synthesis
+    return {
+        "noise": 1,
+        "learn": int(synthesis.engine.learns),
+        "synthesis": synthesis.rounds * synthesis.shards,
+        "dataset": 1,
+        "costs": int(config.search.latency_table is not None),
+        "grid": grid_points(config),
+        "search": 1,
+        "retrain": 1,
+        **{training.name: 1 for training in requested(run)},
+        "finetune": int(config.finetune is not None),
+        "evaluate": 1,
+        "latency": 1,
+        "report": 1,
+    }
 
 
 def stage_manifests(run: Run, name: str) -> list[Manifest]:

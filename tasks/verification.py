@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.serializers import JSONSerializer
 
 from nas_core.checkpoint import Progress, no_progress
+from nas_core.reporting.wording import command
 from storage.errors import StorageError
 from storage.integrity import forget, is_sound, take_stock, verify_run
 from storage.layout import RunLayout
@@ -81,7 +82,7 @@ def check_pieces(layout: RunLayout, *pieces: str) -> None:
                 raise StorageError(f"{path} is missing or damaged")
             check_sources(layout, [manifest])
         except StorageError as error:
-            raise StorageError(f"{error}; `dfnas repair {layout.root}` makes {piece} anew") from error
+            raise StorageError(f"{error}; {command('repair', layout.root)} makes {piece} anew") from error
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""How numbers and names are written in figures, page and terminal."""
+"""How numbers, names and commands are written in figures, page and terminal."""
+
+import shlex
 
 
 def percent(share: int | float | None) -> str:
@@ -43,6 +45,11 @@ def spread(count: int, most: int) -> list[int]:
     if count <= most:
         return list(range(count))
     return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def command(*words: object) -> str:
+    """A command of dfnas to be copied, such as "`dfnas repair 'my runs/one'`", with whatever a shell needs quoted."""
+    return f"`dfnas {shlex.join(map(str, words))}`"
 
 
 def byte_size(size: int | float) -> str:

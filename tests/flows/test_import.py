@@ -27,6 +27,7 @@ def test_an_export_is_imported_and_searched_on_to_the_same_architecture(
 ):
     directory, said = imported_run
     assert f"`dfnas run {directory}/config.yaml --run-dir {directory}` searches on these images" in said
+    assert "--until" not in said, "an option that import-dataset has not"
     found, original = (read_json(path / "manifests" / "search.json") for path in (directory, finished_run))
     assert found["figures"] == original["figures"]
     assert dfnas("verify", directory).returncode == 0
@@ -39,6 +40,7 @@ def test_repair_goes_up_to_the_stage_that_was_reached(dfnas, imported_run: tuple
     outcome.unlink()
     result = dfnas("repair", directory)
     assert result.returncode == 0, result.stderr
+    assert result.stdout == "search done\n"
     assert outcome.read_bytes() == sound
     assert (directory / "manifests" / "search.json").exists()
     assert not (directory / "manifests" / "retrain.json").exists()

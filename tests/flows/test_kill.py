@@ -58,4 +58,5 @@ def test_a_kill_while_the_dataset_is_laid_out_leaves_nothing_in_the_way(
     shutil.copytree(finished_run / "dataset.zarr", directory / ".dataset.zarr.123.partial")
     result = dfnas("run", tiny_config, "--run-dir", directory, "--until", "synthesis")
     assert result.returncode == 0, result.stderr
+    assert result.stdout == "synthesis done\nthe same command without --until goes on\n"
     assert not list(directory.glob(".dataset.zarr*"))

@@ -96,6 +96,38 @@ def test_compare_sets_runs_side_by_side(damageable: Run, finished: Run, monkeypa
     assert (tmp_path / "both-figures" / "accuracy-macs.csv").exists()
 
 
+REFUSED = {
+    "compare {finished} {unfinished} --output {new}": "is not finished",
+    "report {unfinished}": "is not finished",
+    "export {unfinished} --output {new}": "is not finished",
+    "export-dataset {finished} {there}": "exists: choose a folder that does not",
+    "init --teacher torchvision:resnet18 --output {there}": "exists; choose another --output",
+}
+
+
+@pytest.mark.parametrize("line", list(REFUSED))
+def test_an_unfinished_run_and_a_target_that_is_there_are_bad_input(
+    damageable: Run, finished: Run, monkeypatch, capsys, tmp_path: Path, line: str
+):
+    damageable.layout.results.unlink()
+    damageable.layout.evaluation.unlink()
+    (tmp_path / "there").touch()
+    paths = {"finished": finished.directory, "unfinished": damageable.directory}
+    words = line.format(**paths, there=tmp_path / "there", new=tmp_path / "new").split()
+    code, text, error = command(monkeypatch, capsys, *words)
+    assert code == 2
+    assert REFUSED[line] in error
+    assert len((text + error).strip().splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_command_to_copy_is_quoted_for_the_shell(damageable: Run, monkeypatch, capsys, tmp_path: Path):
+    directory = Path(damageable.directory).rename(tmp_path / "my run")
+    (directory / "report.html").unlink()
+    _, _, error = command(monkeypatch, capsys, "verify", str(directory))
+    assert f"`dfnas repair '{directory}'` makes them anew" in error
+
+
 def test_compare_refuses_what_cannot_be_compared(damageable: Run, finished: Run, monkeypatch, capsys, tmp_path):
     def complaint(*directories: str) -> str:
         code, _, error = command(monkeypatch, capsys, "compare", *directories, "--output", str(tmp_path / "c.html"))

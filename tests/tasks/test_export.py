@@ -150,7 +150,7 @@ def test_without_onnx_the_error_says_how_to_install_it(finished: Run, monkeypatc
 def test_an_unfinished_run_has_nothing_to_export(damageable: Run, monkeypatch, capsys):
     damageable.layout.results.unlink()
     code, text = refusal(monkeypatch, capsys, damageable.directory)
-    assert code == 1
+    assert code == 2
     assert "is not finished" in text
 
 

@@ -318,7 +318,7 @@ def run_pipeline(
     from prefect import tags
 
     from flows.pipeline import Goal, dfnas
-    from flows.terminal import describe_failure, leaving_at_once
+    from flows.terminal import describe_failure, describe_outage, leaving_at_once
     from nas_core.execution import Local
     from tasks.logs import log_to
     from tasks.run import open_run, refuse_other_run, run_layout
@@ -337,6 +337,10 @@ def run_pipeline(
             state = dfnas(config, str(layout.root), goal, reuse, return_state=True)  # type: ignore[call-arg]
     except KeyboardInterrupt:  # Here, because Typer leaves without a word.
         fail("interrupted; the same command resumes", code=130)
+    except Exception as error:
+        if (sentence := describe_outage(error)) is None:
+            raise
+        fail(f"{sentence}\nDetails: {layout.log}. The same command resumes.", code=1)
     if not state.is_completed():
         sentence, code = describe_failure(state)
         fail(f"{sentence}\nDetails: {layout.log}. The same command resumes.", code=code)

@@ -1,14 +1,28 @@
 """Config files and `--set`: reading them, and saying in one sentence each what is wrong."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import ValidationError
 
 from nas_core.config import RunConfig
 from nas_core.errors import InputError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without dates, and with whole numbers in decimals alone: a run's name may be "2026-11-23" or "007"."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [
+            (tag, re.compile(r"[-+]?(0|[1-9][0-9_]*)$") if tag.endswith(":int") else pattern)
+            for tag, pattern in resolvers
+            if not tag.endswith(":timestamp")
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def read_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
@@ -22,10 +36,10 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
         InputError: If the file cannot be read, a setting cannot be parsed, or the config is not valid.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = _parsed(path.read_text())
     except OSError as error:
         raise InputError(f"cannot read the config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"the config {path} is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InputError(f"the config {path} must be a mapping of sections, such as configs/digits.yaml")
@@ -63,6 +77,16 @@ def settings_alone(settings: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def _parsed(text: str) -> Any:
+    """The value that a YAML text stands for.
+
+    Raises:
+        YAMLError: If it is no YAML.
+        ValueError: If it is marked as something that it is not, such as "!!int x".
+    """
+    return yaml.load(text, Loader=_Loader)
+
+
 def _apply(values: dict[str, Any], setting: str) -> None:
     """Set one dotted key, in place."""
     key, equals, text = setting.partition("=")
@@ -75,8 +99,8 @@ def _apply(values: dict[str, Any], setting: str) -> None:
         if not isinstance(section, dict):
             raise InputError(f"--set {setting}: '{name}' is a single value, it has no '{last}'")
     try:
-        section[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        section[last] = _parsed(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"--set {setting}: '{text}' is no valid YAML value") from error
 
 

@@ -1,6 +1,7 @@
 """The terminal's view of a run: Prefect's log goes to a file, and a failure becomes a sentence."""
 
 import functools
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -11,10 +12,13 @@ from prefect.settings import PREFECT_API_URL
 
 from nas_core.errors import InputError
 from storage.errors import StorageError
+from tasks.server import REMEDY, silent_server
 from tasks.shards import IncompleteError
 
 if TYPE_CHECKING:
     from flows.embedded_server import EmbeddedServer
+
+logger = logging.getLogger(__name__)
 
 # The shell's exit codes for a process ended by Ctrl-C and by SIGTERM.
 INTERRUPTED, TERMINATED = 130, 143
@@ -57,6 +61,19 @@ def _leave(server: "EmbeddedServer | None", number: int, _frame: Any) -> None:
     if server is not None and server.running:
         server.stop()
     os._exit(code)
+
+
+def describe_outage(error: Exception) -> str | None:
+    """One sentence about a Prefect server of the user's that does not answer; None if it does, or if there is none.
+
+    Args:
+        error: What Prefect raised instead of returning how the run ended; goes to the log.
+    """
+    silence = silent_server()
+    if silence is None:
+        return None
+    logger.error("Prefect has no server to run with", exc_info=error)
+    return f"the Prefect server {silence}: {REMEDY}"
 
 
 def describe_failure(state: Any) -> tuple[str, int]:

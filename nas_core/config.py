@@ -170,7 +170,10 @@ class RunConfig(Spec):
     """A whole run: teacher in, searched and retrained network out."""
 
     name: str = Field(
-        default="run", pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the run: lower case, digits, dashes"
+        default="run",
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        coerce_numbers_to_str=True,  # In YAML a name of digits is a number.
+        description="name of the run: lower case, digits, dashes",
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="every random draw of the run derives from it")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps")

@@ -6,7 +6,6 @@ import platform
 import shutil
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,10 +19,10 @@ from nas_core.memory import total_memory
 from nas_core.precision import resolve_precision
 from nas_core.reporting.wording import byte_size
 from storage.files import free_space, nearest_existing
+from tasks.server import REMEDY, silent_server
 
 LEAST_DISK = 2**30  # bytes; the demo takes some MiB, a run on large images GiB
 LEAST_MEMORY = 2 * 2**30
-SERVER_PATIENCE = 5.0  # seconds
 
 
 class Verdict(StrEnum):
@@ -123,13 +122,8 @@ def _prefect() -> Finding:
     url = PREFECT_API_URL.value()
     if not url:
         return Finding(Verdict.OK, "Prefect server", "none set: each command brings its own for as long as it runs")
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=SERVER_PATIENCE):
-            pass
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        mend = "start it (`prefect server start`), or unset PREFECT_API_URL to do without"
-        return Finding(Verdict.MISSING, "Prefect server", f"{url} does not answer ({reason})", mend)
+    if silence := silent_server():
+        return Finding(Verdict.MISSING, "Prefect server", silence, REMEDY)
     return Finding(Verdict.OK, "Prefect server", f"{url} answers")
 
 

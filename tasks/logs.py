@@ -19,5 +19,5 @@ def log_to(path: Path, *, verbose: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("prefect", "tasks", "storage", "nas_core"):
+    for name in ("prefect", "flows", "tasks", "storage", "nas_core"):
         logging.getLogger(name).addHandler(file)

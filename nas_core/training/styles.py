@@ -110,6 +110,5 @@ class RetrainConfig(Recipe):
         """Put the style's settings where none are given; a style's name alone stands for all of them."""
         if isinstance(values, str):
             values = {"style": values}
-        if isinstance(values, Mapping) and values.get("style") in STYLES:
-            return {**STYLES[values["style"]], **values}
-        return values
+        style = values.get("style") if isinstance(values, Mapping) else None
+        return {**STYLES[style], **values} if isinstance(style, str) and style in STYLES else values

@@ -1,6 +1,7 @@
 """The command line: bad input ends in one clear sentence and exit code 2, before anything is written."""
 
 import importlib.metadata
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from flows import cli
 from flows.config_file import read_config
 from nas_core.errors import InputError
+from tests.flows.conftest import Dfnas
 
 PROJECT = Path(__file__).parents[2]
 DIGITS = PROJECT / "configs" / "digits.yaml"
@@ -54,10 +56,15 @@ BAD_SETTINGS = {
     "device=abacus": "device 'abacus' cannot be used here",
     "evaluation.held_out=0.999": "too few",
     "name=Not A Name": "name is 'Not A Name'",
+    "name=[7]": "name is [7]: input should be a valid string",
+    "seed=!!int x": "'!!int x' is no valid YAML value",
+    "seed=0x10": "seed is '0x10': input should be a valid integer",
     "teacher.mean=[0.5, 0.5]": "mean",
     "retrain=darts": "'nasbench201' have no paths that could be dropped; set retrain.drop_path to 0",
     "retrain=fancy": "retrain",
     "retrain.style=fancy": "retrain.style is 'fancy'",
+    "retrain.style=[darts]": "retrain.style is ['darts']",
+    "retrain.style={name: darts}": "retrain.style is {'name': 'darts'}",
     "retrain.cutout=8": "can take all of an image of 8 x 8 pixels",
     "retrain.width=100": "retrain.width is 100",
     "finetune={data: {name: npz, path: examples/digits/held_out.npz}}": "the same images",
@@ -196,6 +203,30 @@ def test_settings_override_the_file_and_keep_their_type():
     assert config.seed == 7
     assert config.search.strategy.name == "darts"
     assert config.evaluation.data is None
+
+
+@pytest.mark.parametrize("name", ["2026-11-23", "2024-13-01", "7", "007", "0x10", "1-30"])
+def test_a_name_may_look_like_a_date_or_a_number(name: str, tmp_path: Path):
+    """It stays what it is: on the command line, in a file, and in the config that a run writes."""
+    config = read_config(DIGITS, [f"name={name}"])
+    assert config.name == name
+    path = tmp_path / "config.yaml"
+    path.write_text(DIGITS.read_text().replace("name: digits\n", f"name: {name}\n"))
+    assert read_config(path) == config
+    path.write_text(yaml.safe_dump(config.content()))
+    assert read_config(path) == config
+
+
+def test_a_prefect_server_that_does_not_answer_is_one_sentence_and_the_log_has_the_rest(tmp_path: Path):
+    environment = {**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_HOME": str(tmp_path / "prefect")}
+    dfnas, directory = Dfnas(environment), tmp_path / "run"
+    for result in (dfnas("run", DIGITS, "--run-dir", directory), dfnas("repair", directory)):
+        assert result.returncode == 1
+        _, outage, details = result.stderr.splitlines()
+        assert outage.startswith("dfnas: the Prefect server http://127.0.0.1:9/api does not answer (")
+        assert "start it (`prefect server start`), or unset PREFECT_API_URL" in outage
+        assert details == f"Details: {directory}/dfnas.log. The same command resumes."
+    assert "Traceback" in (directory / "dfnas.log").read_text()
 
 
 def test_several_mistakes_are_all_named():

@@ -70,7 +70,8 @@ class Part:
     """A piece of a stand-alone network that costs something: multiply-accumulates, or time.
 
     Attributes:
-        kind: What it is (layer, expansion, kernel, stride, width, shortcut); parts of one kind and input cost the same.
+        kind: What it is, with all that decides its cost beside the input (layer, expansion, kernel, stride, width,
+            shortcut, cells, classes): parts of one kind and input cost the same, whatever space they are of.
         make: Makes the module, which takes one tensor (batch, *input_shape).
         input_shape: (channels, height, width).
         count: How many times the network holds it.

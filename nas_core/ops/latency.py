@@ -82,7 +82,7 @@ class LatencyTable:
 
 
 def key(part: Part) -> str:
-    """What a latency depends on: the kind of part (layer, expansion, kernel, stride, width, shortcut) and its input."""
+    """What a latency depends on: the kind of part, which says how it is made, and its input."""
     return f"{part.kind} on {'x'.join(map(str, part.input_shape))}"
 
 

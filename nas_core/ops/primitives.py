@@ -25,6 +25,24 @@ class Zero(nn.Module):
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
+class Subsample(nn.Module):
+    """Every so many-th pixel of every row: the shape that a strided operation leaves, and nothing of its work.
+
+    Args:
+        stride: Step in pixels; an odd side is rounded up when halved.
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels out_height out_width"]:
+        """A view of these pixels."""
+        return x[:, :, :: self.stride, :: self.stride]
+
+
 class EndingInNorm(nn.Sequential):
     """Layers in a row of which the last is a BatchNorm, as a rule: training-free scores take it away.
 

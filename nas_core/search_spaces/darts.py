@@ -16,11 +16,13 @@ from torch import nn
 from nas_core.errors import InputError
 from nas_core.ops.cost import Part
 from nas_core.ops.mixed import MixedOperation
+from nas_core.ops.primitives import Subsample
 from nas_core.search_spaces.base import Architecture, Choice, Chosen, Decision, SearchSpace, Slot, Supernet
 from nas_core.search_spaces.darts_cells import (
     EDGES,
     INPUTS,
     Macro,
+    MakeEdges,
     cell_operation,
     check_auxiliary,
     edge_stride,
@@ -175,15 +177,7 @@ class DartsSpace(SearchSpace):
                 if isinstance(name, str)
             }
 
-        return Macro(
-            self.input_shape[0],
-            self.network_channels,
-            self.network_cells,
-            self.num_classes,
-            self.stem,
-            make_edges,
-            search=False,
-        )
+        return self._macro(make_edges)
 
     def check_auxiliary(self) -> None:
         """Refuse images that are too small for the second classifier."""
@@ -227,19 +221,37 @@ class DartsSpace(SearchSpace):
                 for shape in shapes
             ]
 
-        # Pooling costs no multiply-accumulates, and a node must have an edge for its output to have a shape.
-        free = self.architecture_of_pools()
-        skeleton = Part("skeleton", lambda: self.network(free), self.input_shape)
+        kind = (
+            f"skeleton of {self.network_cells} cells, {self.network_channels} channels, {self.stem} stem, "
+            f"{self.num_classes} classes"
+        )
+        skeleton = Part(kind, lambda: self._macro(bare_edges), self.input_shape)
         return [skeleton], [
             [everywhere(name, index % len(EDGES), index >= len(EDGES)) for name in slot.operations]
             for index, slot in enumerate(self.slots)
         ]
 
-    def architecture_of_pools(self) -> Architecture:
-        """Average pooling on two edges per node; not necessarily one of the space."""
-        operations: tuple[Chosen, ...] = tuple("avg_pool_3x3" if source < KEPT else () for _, source in EDGES) * 2
-        return Architecture(operations, self.notation(operations))
+    def _macro(self, make_edges: MakeEdges) -> Macro:
+        """A network of the evaluation phase with any edges."""
+        return Macro(
+            self.input_shape[0],
+            self.network_channels,
+            self.network_cells,
+            self.num_classes,
+            self.stem,
+            make_edges,
+            search=False,
+        )
 
     def _side(self, halvings: int) -> tuple[int, int]:
         _, height, width = self.input_shape
         return -(-height // 2**halvings), -(-width // 2**halvings)
+
+
+def bare_edges(reduction: bool, _channels: int) -> Mapping[int, nn.Module]:
+    """The edges of a cell without operations: two per node, as many as networks keep, that only give it its shape."""
+    return {
+        edge: nn.Identity() if edge_stride(edge, reduction) == 1 else Subsample(2)
+        for edge, (_, source) in enumerate(EDGES)
+        if source < INPUTS
+    }

@@ -214,9 +214,9 @@ class NasBench1Shot1(SearchSpace):
             ]
 
         fixed = [
-            Part("stem", lambda: conv_bn(self.input_shape[0], stem, 3), self.input_shape),
+            Part(f"stem to {stem}", lambda: conv_bn(self.input_shape[0], stem, 3), self.input_shape),
             Part(
-                "head",
+                f"head of {self.num_classes} classes",
                 lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, self.num_classes)),
                 (width, *side),
             ),

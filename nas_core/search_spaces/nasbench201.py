@@ -244,7 +244,8 @@ class NasBench201(SearchSpace):
                 for shape in stages
             ]
 
-        skeleton = Part("skeleton", lambda: self._macro(lambda _: nn.Identity()), self.input_shape)
+        kind = f"skeleton of {self.cells} cells per stage, {self.channels} channels, {self.num_classes} classes"
+        skeleton = Part(kind, lambda: self._macro(lambda _: nn.Identity()), self.input_shape)
         return [skeleton], [[everywhere(name) for name in slot.operations] for slot in self.slots]
 
     def _macro(self, make_cell: Callable[[int], nn.Module]) -> Macro:

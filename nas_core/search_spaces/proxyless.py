@@ -188,8 +188,12 @@ class ProxylessSpace(SearchSpace):
         """Stem, head and blocks; nothing for Zero."""
         *_, last = self._places()
         fixed = [
-            Part("stem", self._stem, self.input_shape),
-            Part("head", self._head, (last.out_channels, *shrunk(last.input_shape[1:], last.stride))),
+            Part(f"stem stride {self.strides[0]}", self._stem, self.input_shape),
+            Part(
+                f"head of {self.num_classes} classes",
+                self._head,
+                (last.out_channels, *shrunk(last.input_shape[1:], last.stride)),
+            ),
         ]
         return fixed, [
             [self._parts(name, place) for name in slot.operations]

@@ -139,8 +139,8 @@ class ShuffleNet(SearchSpace):
         *_, last = self._places()
         head = (last.out_channels, *shrunk(last.input_shape[1:], last.stride))
         fixed = [
-            Part("stem", lambda: self._stem(affine=True), self.input_shape),
-            Part("head", lambda: self._head(affine=True), head),
+            Part(f"stem stride {self.strides[0]}", lambda: self._stem(affine=True), self.input_shape),
+            Part(f"head of {self.num_classes} classes", lambda: self._head(affine=True), head),
         ]
         return fixed, [
             [[self._part(name, place)] for name in slot.operations]

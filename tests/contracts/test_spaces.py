@@ -12,6 +12,7 @@ from nas_core.errors import InputError
 from nas_core.exporting import ModelFormat, export_model
 from nas_core.ops.cost import count_macs, count_parameters
 from nas_core.ops.initialisation import initialise
+from nas_core.ops.latency import LatencyTable, key
 from nas_core.ops.mixed import MixedOperation, indices_of
 from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, rebuild_network, spaces
@@ -129,6 +130,18 @@ def test_a_network_runs_and_costs_what_the_space_says(name, shape):
         assert parameter_budget().of(space, choices) == count_parameters(network)
         cheapest, dearest = space.macs_range()
         assert cheapest <= space.macs(choices) <= dearest
+
+
+@every_space
+def test_latencies_are_those_of_networks_with_as_many_classes(name):
+    space = small(name)
+    fixed, slots = space.parts()
+    parts = [*fixed, *(part for slot in slots for operation in slot for part in operation)]
+    table = LatencyTable({key(part): 1.0 for part in parts}, {})
+    assert table.of(space, space.sample(draws())) > 0
+    fewer = spaces.build(small_spec(name), input_shape=space.input_shape, num_classes=2)
+    with pytest.raises(InputError, match=r"the latency table has no '.* 2 classes on "):
+        table.table(fewer)
 
 
 @every_space

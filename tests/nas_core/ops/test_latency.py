@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from nas_core.errors import InputError
+from nas_core.ops.cost import Part
 from nas_core.ops.latency import LatencyTable, key, measure_parts, median_milliseconds, processor_name
+from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.search_spaces.proxyless import ProxylessSpace
 
 
@@ -16,10 +18,15 @@ def space() -> ProxylessSpace:
     return ProxylessSpace((1, 2), (4, 8), (1, 1, 1), input_shape=(1, 8, 8), num_classes=2)
 
 
+def all_parts(space: SearchSpace) -> list[Part]:
+    fixed, slots = space.parts()
+    return [*fixed, *(part for slot in slots for operation in slot for part in operation)]
+
+
 def test_latency_is_the_sum_over_the_parts(space):
     """Each part costs a power of two, so that the sum tells which ones were taken."""
     fixed, slots = space.parts()
-    kinds = sorted({key(part) for part in fixed} | {key(p) for slot in slots for op in slot for p in op})
+    kinds = sorted({key(part) for part in all_parts(space)})
     table = LatencyTable({kind: 2.0**power for power, kind in enumerate(kinds)}, {})
     choices = (1, 0, 6)
     taken = [*fixed, *slots[0][1], *slots[1][0]]
@@ -44,8 +51,30 @@ def test_a_measured_table_covers_the_space_and_says_where_it_comes_from(space):
 def test_a_table_for_other_images_is_refused(space):
     table = measure_parts(space, torch.device("cpu"), warm_up=0, repetitions=1)
     other = ProxylessSpace((1, 2), (4, 8), (1, 1, 1), input_shape=(1, 9, 8), num_classes=2)
-    with pytest.raises(InputError, match="no 'stem on 1x9x8'"):
+    with pytest.raises(InputError, match="no 'stem stride 1 on 1x9x8'"):
         table.of(other, (0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "measured", "changed"),
+    [
+        ("darts", {"network_cells": 3, "network_channels": 4}, {"network_cells": 6}),
+        ("darts", {"network_cells": 3, "network_channels": 4}, {"network_channels": 6}),
+        ("darts", {"network_cells": 3, "network_channels": 4}, {"stem": "imagenet"}),
+        ("nasbench201", {"cells": 1, "channels": 4}, {"cells": 2}),
+        ("nasbench201", {"cells": 1, "channels": 4}, {"channels": 6}),
+        ("nasbench1shot1", {"cells": 1, "network_channels": 4}, {"network_channels": 6}),
+    ],
+)
+def test_a_table_for_networks_of_another_size_is_refused(name, measured, changed):
+    """Also where every operation was measured, and only what is around the cells is another."""
+    spec = spaces.spec(name).model_validate(measured)
+    other = spec.model_copy(update=changed)
+    one, another = (spaces.build(s, input_shape=(3, 8, 8), num_classes=2) for s in (spec, other))
+    table = LatencyTable({key(part): 1.0 for part in all_parts(one)}, {})
+    table.table(one)
+    with pytest.raises(InputError, match="measure it for this space, image size and settings"):
+        table.table(another)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"milliseconds": {"a": "b"}, "provenance": {}}'])

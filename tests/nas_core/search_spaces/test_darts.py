@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from nas_core.errors import InputError
 from nas_core.ops.cost import count_macs, count_parameters
+from nas_core.ops.primitives import Subsample
 from nas_core.search_spaces.darts import DartsSpace
 from nas_core.search_spaces.darts_cells import EDGES, OPERATIONS, FactorizedReduce, cell_operation
 from nas_core.search_spaces.genotype import parse_genotype
@@ -222,6 +223,19 @@ def test_images_too_small_for_the_auxiliary_classifier_are_refused(smallest, ste
 
 
 def test_imagenet_stem_takes_an_eighth():
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_what_is_outside_the_edges_has_no_operation_on_them(stem):
+    """Or a latency table would count it in every network. Two edges per node are left, which give it its shape."""
+    [skeleton], _ = make(4, 6, stem=stem, input_shape=(3, 33, 40)).parts()
+    network = skeleton.make()
+    assert network(torch.rand(2, 3, 33, 40)).shape == (2, 10)
+    for cell in network.cells:
+        assert len(cell.edges) == 2 * 4
+        assert {type(edge) for edge in cell.edges.values()} <= {torch.nn.Identity, Subsample}
+        pools = (torch.nn.AvgPool2d, torch.nn.MaxPool2d)
+        assert not any(isinstance(part, pools) for part in cell.modules())
+
+
     """The published 4.7M parameters of V2 with C48 L14; its convolutions and classifier counted layer by layer."""
     space = make(48, 14, stem="imagenet", input_shape=(3, 224, 224), num_classes=1000)
     architecture = space.parse(V2)

@@ -107,7 +107,7 @@ def preflight(config: RunConfig) -> Checked:
     space = build_space(spec, teacher)
     strategies.build(config.search.strategy).check(space, build_budget(config))
     check_baselines(config.baselines, teacher)
-    check_retraining(build_space(spec.scaled(retrain.width, retrain.cells), teacher), retrain)
+    check_retraining(space, build_space(spec.scaled(retrain.width, retrain.cells), teacher), retrain)
     table = accuracy_table(config)
     if table is not None:
         table.check_covers(space)

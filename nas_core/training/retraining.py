@@ -96,16 +96,25 @@ class Student(Trainee):
             self.average.load(state["average"])
 
 
-def check_retraining(space: SearchSpace, config: RetrainConfig) -> None:
+def check_retraining(searched: SearchSpace, space: SearchSpace, config: RetrainConfig) -> None:
     """Refuse what networks of a space do not have, before anything expensive starts.
 
     Args:
-        space: With the sizes of retraining.
+        searched: The space of the search.
+        space: The same with the sizes of retraining.
         config: What is asked for.
 
     Raises:
-        InputError: If paths cannot be dropped, there is no place for a second classifier, or cutout leaves nothing.
+        InputError: If the sizes of retraining change what there is to choose, paths cannot be dropped, there is no
+            place for a second classifier, or cutout leaves nothing.
     """
+    for before, after in zip(searched.slots, space.slots, strict=True):
+        if before.operations != after.operations:
+            changed = ", ".join(sorted(set(before.operations) ^ set(after.operations)))
+            raise InputError(
+                f"retrain.width = {config.width:g} changes the choices of search space '{space.name}': {before.name} "
+                f"has {changed} at the size of the search or at that of retraining, not at both; choose another width"
+            )
     if config.drop_path > 0 and not space.drops_paths:
         raise InputError(
             f"networks of search space '{space.name}' have no paths that could be dropped; set retrain.drop_path to 0"

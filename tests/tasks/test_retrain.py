@@ -6,10 +6,12 @@ import pytest
 from prefect.logging import disable_run_logger
 from torch import nn
 
+from nas_core.config import RunConfig
 from nas_core.errors import InputError
 from nas_core.ops.cost import count_parameters
 from nas_core.training.styles import RetrainConfig
 from storage.manifests import read_manifest
+from tasks.building import preflight
 from tasks.retrain import load_model, write_weights
 from tasks.run import Run
 from tasks.stages import retrain_architecture
@@ -36,6 +38,15 @@ def test_a_training_whose_last_step_diverged_leaves_no_student(value: float, tmp
     with pytest.raises(InputError, match=r"in '1\.running_var'; lower its learning_rate"):
         write_weights(network, tmp_path / "weights.safetensors")
     assert not any(tmp_path.iterdir())
+
+
+def test_a_width_that_changes_what_there_is_to_choose_is_refused_before_anything_runs(finished: Run):
+    values = finished.config.model_dump(mode="json")
+    values["search"]["space"] = {"name": "proxyless", "stage_blocks": [1], "stage_channels": [16], "strides": [1, 1]}
+    preflight(RunConfig.model_validate(values))
+    values["retrain"]["width"] = 1.5
+    with pytest.raises(InputError, match=r"retrain\.width = 1\.5 changes the choices"):
+        preflight(RunConfig.model_validate(values))
 
 
 def test_defaults_keep_the_size_of_the_search(finished: Run):

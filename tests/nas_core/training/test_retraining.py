@@ -9,6 +9,7 @@ from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
 from nas_core.ops.initialisation import initialise
 from nas_core.ops.stochastic import DropPath
+from nas_core.search_spaces import spaces
 from nas_core.search_spaces.darts import DartsSpace
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
@@ -116,12 +117,37 @@ def test_what_a_network_does_not_have_is_left_out(make_batches):
 def test_what_a_space_does_not_have_is_refused(settings, sentence):
     space = NasBench201(2, 1, input_shape=(3, 8, 8), num_classes=4)
     with pytest.raises(InputError, match=sentence):
-        check_retraining(space, RetrainConfig(**settings))
+        check_retraining(space, space, RetrainConfig(**settings))
 
 
 def test_every_style_fits_a_space():
-    check_retraining(make_space(32), RetrainConfig.model_validate("darts"))
-    check_retraining(NasBench201(2, 1, input_shape=(3, 8, 8), num_classes=4), RetrainConfig.model_validate("mobile"))
+    cells, benchmark = make_space(32), NasBench201(2, 1, input_shape=(3, 8, 8), num_classes=4)
+    check_retraining(cells, cells, RetrainConfig.model_validate("darts"))
+    check_retraining(benchmark, benchmark, RetrainConfig.model_validate("mobile"))
+
+
+def both_sizes(name: str, width: float, **values):
+    """The spaces of search and of retraining."""
+    spec = spaces.spec(name).model_validate(values)
+    side = 224 if "strides" in type(spec).model_fields and not values else 32
+    return (spaces.build(s, input_shape=(3, side, side), num_classes=4) for s in (spec, spec.scaled(width, None)))
+
+
+@pytest.mark.parametrize(("channels", "width"), [(16, 1.5), (24, 2 / 3)])
+def test_a_width_that_changes_what_there_is_to_choose_is_refused(channels, width):
+    """Block 0 has 16 input channels at any width, and can be left out only if its output has as many."""
+    searched, space = both_sizes(
+        "proxyless", width, stage_blocks=(1, 1), stage_channels=(channels, 32), strides=(1, 1, 2)
+    )
+    with pytest.raises(InputError, match=r"retrain\.width = .* block 0 has Zero at the size of the search or at "):
+        check_retraining(searched, space, RetrainConfig(width=width))
+
+
+@pytest.mark.parametrize("name", spaces.names())
+def test_the_default_sizes_can_be_made_wider(name):
+    searched, space = both_sizes(name, 1.5)
+    assert searched.slots == space.slots
+    check_retraining(searched, space, RetrainConfig(width=1.5))
 
 
 def test_a_style_is_overridden_by_what_is_given_and_survives_writing():

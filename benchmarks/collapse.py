@@ -101,6 +101,7 @@ def settings(method: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "epochs": arguments.epochs,
         "learning_rate": 0.025,
         "final_learning_rate": 0.001,
+        "nesterov": True,
         "alpha_learning_rate": arguments.alpha_rate,
         "hessian_every": 2,
         "order": "first",

@@ -37,6 +37,15 @@ def test_the_papers_preset_has_the_papers_numbers():
     assert losses.total_variation_l1 == losses.relative_batch_norm == 0
 
 
+def test_darts_on_nasbench201_has_the_benchmarks_protocol():
+    """Nesterov momentum and decay 5e-4; the 200 epochs of its networks at .1, batches of 256."""
+    config = RunConfig.model_validate(yaml.safe_load((CONFIGS / "nasbench201-full.yaml").read_text()))
+    strategy, retrain = config.search.strategy, config.retrain
+    assert (strategy.nesterov, strategy.weight_decay, strategy.epochs) == (True, 5e-4, 50)
+    assert (retrain.nesterov, retrain.weight_decay, retrain.epochs) == (True, 5e-4, 200)
+    assert (retrain.learning_rate, retrain.batch_size) == (0.1, 256)
+
+
 def test_the_papers_labels_are_a_preset_by_name():
     assert SynthesisConfig(labels="paper").labels == LabelCalibration(temperature=1, windows=1, start="noise")
     with pytest.raises(ValidationError, match="'papre' is no preset; give 'paper', or the fields"):

@@ -69,6 +69,18 @@ def test_every_row_is_a_strategy_on_the_benchmarks_space(method: str):
     strategies.build(benchmark.specs(method)[1])
 
 
+@pytest.mark.parametrize(
+    ("methods", "measured"),
+    [
+        (("darts", "sdarts-rs", "sdarts-adv", "pc-darts", "darts-es"), {"nesterov": True}),
+        (("naswot",), {"images": 64}),
+    ],
+)
+def test_rows_whose_presets_have_changed_stay_what_was_measured(methods, measured):
+    for method in methods:
+        assert measured.items() <= benchmark.specs(method)[1].model_dump().items()
+
+
 def test_a_row_is_stale_when_a_default_that_it_relies_on_changes(settings: benchmark.Settings, monkeypatch):
     before = settings.key("noise", "spos", 0)
     space, strategy = benchmark.specs("spos")

@@ -181,6 +181,11 @@ class DifferentiableSpec(Recipe):
         default=0, ge=0, description="epochs of linear warm-up before the cosine; fewer than epochs"
     )
     weight_decay: float = Field(default=3e-4, ge=0, description="L2 penalty on convolution and linear weights")
+    nesterov: bool = Field(
+        default=False,
+        description="whether the weights' momentum looks ahead (Nesterov's), as in NAS-Bench-201's protocol; false: "
+        "plain momentum, as in the published codes",
+    )
     alpha_learning_rate: float = Field(
         default=3e-4, gt=0, description="learning rate of Adam for the architecture weights"
     )

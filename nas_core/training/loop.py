@@ -165,7 +165,10 @@ def train(
     # As fast or faster on every device, and the layout in which bfloat16 pays most.
     trainee.network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(
-        parameter_groups(trainee.network, recipe.weight_decay), lr=recipe.learning_rate, momentum=0.9, nesterov=True
+        parameter_groups(trainee.network, recipe.weight_decay),
+        lr=recipe.learning_rate,
+        momentum=0.9,
+        nesterov=recipe.nesterov,
     )
     records: list[dict[str, Any]] = []
     if checkpoint.state is not None:

@@ -8,7 +8,7 @@ from nas_core.settings.precision import Precision
 
 
 class Recipe(Spec):
-    """SGD with Nesterov momentum 0.9; the learning rate rises linearly, then falls along a cosine."""
+    """SGD with momentum 0.9; the learning rate rises linearly, then falls along a cosine."""
 
     epochs: int = Field(default=100, ge=1, description="passes over the training images")
     learning_rate: float = Field(default=0.1, gt=0, description="peak learning rate, reached after the warm-up")
@@ -21,6 +21,7 @@ class Recipe(Spec):
         ge=0,
         description="L2 penalty on the weights of convolutions and linear layers, not on biases or BatchNorm",
     )
+    nesterov: bool = Field(default=True, description="whether momentum looks ahead (Nesterov's); false: plain momentum")
     gradient_clip: float = Field(
         default=5.0, gt=0, description="largest L2 norm of the gradient of all weights together"
     )

@@ -20,6 +20,7 @@ STYLES: dict[Style, dict[str, Any]] = {
         "learning_rate": 0.025,
         "warmup_epochs": 0,
         "weight_decay": 3e-4,
+        "nesterov": False,
         "drop_path": 0.2,
         "auxiliary_weight": 0.4,
         "cutout": 16,

@@ -26,10 +26,10 @@ def test_every_row_is_a_strategy_of_its_name():
 
 
 def test_darts_has_the_published_settings():
-    """50 epochs; SGD .025 to .001, decay 3e-4, clip 5; Adam 3e-4, (.5, .999), 1e-3, no clip."""
+    """50 epochs; SGD .025 to .001, plain momentum, decay 3e-4, clip 5; Adam 3e-4, (.5, .999), 1e-3, no clip."""
     darts = read("darts")
     assert (darts.epochs, darts.learning_rate, darts.final_learning_rate) == (50, 0.025, 0.001)
-    assert (darts.weight_decay, darts.gradient_clip) == (3e-4, 5)
+    assert (darts.weight_decay, darts.gradient_clip, darts.nesterov) == (3e-4, 5, False)
     assert (darts.alpha_learning_rate, darts.alpha_betas, darts.alpha_weight_decay) == (3e-4, (0.5, 0.999), 1e-3)
     assert darts.alpha_gradient_clip is None
 
@@ -40,6 +40,13 @@ def test_pc_darts_has_the_published_settings():
     assert (spec.partial.divisor, spec.partial.edge_normalisation) == (4, True)
     assert (spec.learning_rate, spec.final_learning_rate, spec.alpha_learning_rate) == (0.1, 0, 6e-4)
     assert spec.alpha_start_epoch == 15
+
+
+def test_momentum_is_that_of_the_published_codes():
+    """DARTS and what descends from it: plain. ProxylessNAS, NAS-Bench-201's networks: Nesterov's."""
+    assert not any(read(name).nesterov for name in TABLE)
+    assert read("proxyless").nesterov
+    assert read("random").nesterov
 
 
 def test_darts_es_has_the_published_settings():

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from nas_core.checkpoint import Checkpoint
+from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.strategies import second_order as module
+from nas_core.strategies import strategies
 from nas_core.strategies.second_order import second_order_gradient
 
 
@@ -44,6 +47,24 @@ def test_momentum_and_weight_decay_belong_to_the_step():
 
     second_order_gradient(lambda: w.square() / 2, validation, optimiser, [a])
     assert seen == [pytest.approx(1.25)]
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_search_looks_ahead_along_the_step_that_its_settings_take(make_task, monkeypatch, nesterov):
+    """Of the published preset: xi is the learning rate of plain momentum. The next step is then that of the weights."""
+    seen = []
+
+    def spy(training_loss, validation_loss, optimiser, alphas):
+        seen.append([group["nesterov"] for group in optimiser.param_groups])
+        return second_order_gradient(training_loss, validation_loss, optimiser, alphas)
+
+    monkeypatch.setattr("nas_core.strategies.mixture.second_order_gradient", spy)
+    settings = {"epochs": 1, "nesterov": True} if nesterov else {"epochs": 1}
+    spec = strategies.spec("darts-2nd").model_validate(settings)
+    space = NasBench201(2, 1, input_shape=(3, 8, 8), num_classes=4)
+    strategies.build(spec).search(make_task(space, images=8), Checkpoint())
+    assert seen
+    assert all(group == nesterov for groups in seen for group in groups)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

@@ -133,18 +133,18 @@ def test_retraining_starts_from_weights_of_the_seed(make_batches):
     assert same_bytes(networks[0].state_dict(), networks[1].state_dict())
 
 
-def test_first_step_is_minus_rate_times_gradient_with_momentum_ahead(make_batches):
-    """Nesterov's first step is -(1 + 0.9) rate x gradient."""
+@pytest.mark.parametrize(("nesterov", "ahead"), [(True, 0.9), (False, 0.0)])
+def test_first_step_is_minus_rate_times_gradient_and_nesterov_looks_ahead(make_batches, nesterov, ahead):
+    """Nesterov's first step is -(1 + 0.9) rate x gradient, that of plain momentum -rate x gradient."""
     batches = make_batches(8, 8)
     network, twin = student(), student().train()
     batch = next(batches.epoch(generator(3, "toy.batches", 0)))
     OBJECTIVE(twin(batch.images), batch.teacher_logits).backward()
-    recipe = Recipe(
-        epochs=1, warmup_epochs=0, learning_rate=0.01, weight_decay=0.0, gradient_clip=1e9, precision="float32"
-    )
+    values = {"learning_rate": 0.01, "weight_decay": 0.0, "gradient_clip": 1e9, "precision": "float32"}
+    recipe = Recipe(epochs=1, warmup_epochs=0, nesterov=nesterov, **values)
     train(Trainee(network), batches, recipe, OBJECTIVE, seed=3, stage="toy", checkpoint=Checkpoint())
     for moved, start in zip(network.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(moved, start - 0.01 * 1.9 * start.grad)
+        torch.testing.assert_close(moved, start - 0.01 * (1 + ahead) * start.grad)
 
 
 def test_gradient_is_clipped(make_batches):

@@ -155,4 +155,6 @@ def test_a_style_is_overridden_by_what_is_given_and_survives_writing():
     assert (config.epochs, config.cutout, config.drop_path, config.auxiliary_weight) == (7, 16, 0.2, 0.4)
     assert RetrainConfig.model_validate(config.model_dump(mode="json")) == config
     assert RetrainConfig.model_validate("plain") == RetrainConfig()
+    nesterov = {style: RetrainConfig.model_validate(style).nesterov for style in STYLES}
+    assert nesterov == {"plain": True, "darts": False, "mobile": True}
     assert STYLES["mobile"].items() <= RetrainConfig.model_validate("mobile").model_dump().items()

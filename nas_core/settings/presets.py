@@ -101,7 +101,7 @@ OTHERS: dict[str, tuple[type[Spec], str, Settings]] = {
     "naswot": (
         TrainingFreeSpec,
         "Evolution by naswot (Mellor et al. 2021): how differently images switch an untrained network's ReLUs.",
-        {"scores": ("naswot",)},
+        {"scores": ("naswot",), "images": 128},
     ),
     "zico": (
         TrainingFreeSpec,

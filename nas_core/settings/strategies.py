@@ -59,7 +59,12 @@ class ScoresSpec(Spec):
         min_length=1,
         description="scores whose ranks are put together; by default the four of AZ-NAS, and naswot",
     )
-    images: int = Field(default=64, ge=4, description="images that every architecture is scored on")
+    images: int = Field(
+        default=64,
+        ge=4,
+        description="images that every architecture is scored on (64 in AZ-NAS's code, 128 in naswot's); of synthetic "
+        "ones no more than the full batches of one epoch",
+    )
     inputs: Inputs = Field(
         default="published",
         description="what these are; noise: standard normal pixels; synthetic: some of the synthetic images; "

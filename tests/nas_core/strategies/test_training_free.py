@@ -25,6 +25,12 @@ def search(name: str = "training-free", **values):
     return strategies.build(strategies.spec(name).model_validate({"name": name, **SMALL, **values}))
 
 
+def test_published_scores_have_the_published_number_of_images():
+    """Naswot's code takes 128, AZ-NAS's 64."""
+    naswot, az_nas = (strategies.spec(name)().images for name in ("naswot", "az-nas"))
+    assert (naswot, az_nas) == (128, 64)
+
+
 def test_ranks_are_put_together_as_in_az_nas():
     """Ranks of a: 1, 2.5, 2.5 of 3; of b: 3, 2, 1, where None is worse than any number."""
     figures = [{"a": 1.0, "b": 9.0}, {"a": 5.0, "b": 8.0}, {"a": 5.0, "b": None}]

@@ -208,7 +208,7 @@ def _search_seconds(config: RunConfig, teacher: Teacher, space: SearchSpace, pro
     rating = 0.0
     if isinstance(strategy, Spos):
         ratings = strategy.evolution.generations * strategy.evolution.population
-        passes = min(strategy.recalibration_batches, batches) + math.ceil(validation / search.batch_size)
+        passes = strategy.recalibration_batches + math.ceil(validation / search.batch_size)
         rating = _rating_pace(task) * scale * passes
         if strategy.training_free:
             rating += _scores_pace(task, strategy.training_free)

@@ -17,12 +17,13 @@ class Rating:
 
     Args:
         task: The data and the loss.
-        recalibration_batches: Training batches for the BatchNorm statistics.
+        recalibration_batches: Training batches for the BatchNorm statistics, of several epochs if one has fewer.
     """
 
     def __init__(self, task: SearchTask, recalibration_batches: int) -> None:
-        epoch = task.train.epoch(generator(task.seed, "search.recalibration"))
-        self._recalibration = [batch.images for batch in itertools.islice(epoch, recalibration_batches)]
+        draws = generator(task.seed, "search.recalibration")
+        endless = itertools.chain.from_iterable(task.train.epoch(draws) for _ in itertools.count())
+        self._recalibration = [batch.images for batch in itertools.islice(endless, recalibration_batches)]
         self._validation = task.rating_batches()
         self._objective = task.objective
 

@@ -55,7 +55,7 @@ class TrainingFreeRating:
     Args:
         task: The space, the teacher, and the images, of which the training set's are used.
         scores: Which ones.
-        images: How many images; of synthetic ones, all if there are fewer.
+        images: How many images; of synthetic ones, the full batches of one epoch if they hold fewer.
         inputs: Noise, synthetic images, or for each score what its paper took.
     """
 

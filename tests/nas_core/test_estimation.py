@@ -125,3 +125,15 @@ def test_hundred_times_the_steps_take_hundred_times_as_long(stage: str, setting:
         return estimate_of(*others, setting.replace("STEPS", str(steps))).seconds[stage]
 
     assert seconds(300) == pytest.approx(100 * seconds(3), rel=0.05)
+
+
+def test_every_batch_that_a_rating_takes_its_statistics_from_counts(monkeypatch: pytest.MonkeyPatch):
+    """An epoch has ten; as many as are asked for are taken."""
+
+    def seconds(batches: int) -> float:
+        monkeypatch.setattr(estimation, "time", Clock())
+        return estimate_of(f"search.strategy.recalibration_batches={batches}").seconds["search"]
+
+    few, more, most = map(seconds, (20, 40, 60))
+    assert most - more == pytest.approx(more - few)
+    assert more > few

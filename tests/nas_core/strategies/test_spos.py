@@ -190,6 +190,24 @@ def test_a_rating_depends_on_nothing_but_path_and_weights(make_task, space):
     assert rate(supernet, path) == first
 
 
+def test_statistics_are_of_as_many_batches_as_are_asked_for_also_beyond_an_epoch(make_task, space, monkeypatch):
+    """Two batches per epoch: five take three of them, each in an order of its own; two are those of the first."""
+    task = make_task(space, images=16)
+    seen = {}
+
+    def keep(_network, _forward, batches):
+        seen[len(batches)] = batches
+
+    monkeypatch.setattr("nas_core.strategies.rating.recalibrate", keep)
+    for count in (2, 5):
+        Rating(task, count)(task.supernet().eval(), (1,) * 6)
+    assert set(seen) == {2, 5}
+    first = list(task.train.epoch(generator(task.seed, "search.recalibration")))
+    for batches in seen.values():
+        assert all(torch.equal(images, batch.images) for images, batch in zip(batches[:2], first, strict=True))
+    assert not any(torch.equal(images, batch.images) for images, batch in zip(seen[5][2:4], first, strict=True))
+
+
 @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(mixup=0.5, color_jitter=1.0)])
 def test_a_rating_is_the_negative_loss_under_the_paths_own_statistics(make_task, augmentation):
     """Computed again with plain averages of batch statistics and one loss over all validation images."""

@@ -81,6 +81,20 @@ def test_a_prior_takes_the_best_of_its_pool(make_task, space):
     assert [space.macs(path) for path in all_] == sorted((space.macs(path) for path in all_), reverse=True)
 
 
+@pytest.mark.parametrize(("asked", "scored"), [(10, 10), (64, 16)])
+def test_synthetic_images_are_those_of_one_epochs_full_batches_at_most(make_task, space, monkeypatch, asked, scored):
+    """Of 20 images in batches of 8 an epoch has 16."""
+    seen = []
+
+    def count(_network, batch, _scores, _signs):
+        seen.append(len(batch.images))
+        return {"naswot": 0.0}
+
+    monkeypatch.setattr("nas_core.strategies.training_free.training_free_scores", count)
+    TrainingFreeRating(make_task(space, images=20), ("naswot",), asked, "synthetic")((1,) * 6)
+    assert seen == [scored]
+
+
 @pytest.mark.parametrize("inputs", ["noise", "synthetic"])
 def test_scores_depend_on_the_images_unless_they_are_noise(make_task, space, inputs: str):
     """Two tasks of one seed whose images differ; counting parameters needs none."""

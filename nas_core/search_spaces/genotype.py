@@ -54,7 +54,7 @@ def parse_genotype(text: str) -> Genotype:
             if _numbers(fields[name]) != list(_CONCAT):
                 raise ValueError(f"{name} must be range(2, 6): a cell's output is all of its nodes")
         return Genotype(_pairs("normal", fields["normal"]), _pairs("reduce", fields["reduce"]))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise InputError(
             f"'{text[:200]}' is no genotype of DARTS cells: {error}; write it like Genotype(normal=[('sep_conv_3x3', "
             "0), ('skip_connect', 1), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))"

@@ -1,8 +1,8 @@
 """ProxylessNAS: each step runs one path drawn from softmax(alpha); alpha learns from two paths, or from rewards.
 
 Source: Cai, Zhu and Han, "ProxylessNAS: Direct Neural Architecture Search on Target Task and Hardware",
-arXiv:1812.00332, with multiply-accumulates in the place of latency. One cosine spans the epochs in which the weights
-learn alone and those in which alpha learns too; in the paper each has its own.
+arXiv:1812.00332; weighed is the cost that the search limits, latency or another. One cosine spans the epochs in which
+the weights learn alone and those in which alpha learns too; in the paper each has its own.
 """
 
 from collections.abc import Sequence

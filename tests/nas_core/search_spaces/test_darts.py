@@ -164,6 +164,7 @@ def test_published_genotypes_are_read_and_written(notation, small):
         V1.replace("normal=", "normal=*", 1),
         V1[:-1],
         "Genotype()",
+        "Genotype(normal={[]: 1}, normal_concat=range(2, 6), reduce=[], reduce_concat=range(2, 6))",
     ],
 )
 def test_a_wrong_genotype_is_refused(small, wrong):
@@ -222,7 +223,6 @@ def test_images_too_small_for_the_auxiliary_classifier_are_refused(smallest, ste
         space.check_auxiliary()
 
 
-def test_imagenet_stem_takes_an_eighth():
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 def test_what_is_outside_the_edges_has_no_operation_on_them(stem):
     """Or a latency table would count it in every network. Two edges per node are left, which give it its shape."""
@@ -236,6 +236,7 @@ def test_what_is_outside_the_edges_has_no_operation_on_them(stem):
         assert not any(isinstance(part, pools) for part in cell.modules())
 
 
+def test_imagenet_stem_takes_an_eighth():
     """The published 4.7M parameters of V2 with C48 L14; its convolutions and classifier counted layer by layer."""
     space = make(48, 14, stem="imagenet", input_shape=(3, 224, 224), num_classes=1000)
     architecture = space.parse(V2)

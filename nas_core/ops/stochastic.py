@@ -5,7 +5,8 @@ what an uninterrupted one does. In evaluation a network that has such layers sta
 pass (`SeededForward`), which makes it a function of its weights and its input.
 """
 
-from typing import Any
+import functools
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,13 @@ from nas_core.seeding import generator
 
 
 class Stochastic(nn.Module):
-    """A layer with random numbers of its own, from one stream in training and another in evaluation."""
+    """A layer with random numbers of its own, from one stream in training and another in evaluation.
+
+    Attributes:
+        draws_in_evaluation: Whether it draws outside of training too.
+    """
+
+    draws_in_evaluation: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,10 +49,17 @@ class SeededForward(nn.Module):
     """Base of networks with layers that draw in evaluation too: each forward pass then sees the same numbers."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Forward; outside of training the stream of random numbers starts anew."""
-        if not self.training:
-            reseed(self, generator(0, "evaluation"))
+        """Forward; outside of training the stream of random numbers starts anew, if any layer reads it."""
+        if not self.training and self._drawing_in_evaluation:
+            draws = generator(0, "evaluation")
+            for part in self._drawing_in_evaluation:
+                part.draw_from(draws)
         return super().__call__(*args, **kwargs)
+
+    @functools.cached_property
+    def _drawing_in_evaluation(self) -> tuple[Stochastic, ...]:
+        """The layers that do; looked for once, because forward passes are timed."""
+        return tuple(part for part in self.modules() if isinstance(part, Stochastic) and part.draws_in_evaluation)
 
 
 class Dropout(Stochastic):
@@ -104,6 +118,8 @@ class Noise(Stochastic):
     Source:
         Zela et al., "Understanding and Robustifying Differentiable Architecture Search", arXiv:1909.09656, space S4.
     """
+
+    draws_in_evaluation = True
 
     def __init__(self, stride: int = 1) -> None:
         super().__init__()

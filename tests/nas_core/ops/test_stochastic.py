@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_core.ops.stochastic import Dropout, DropPath, Noise, reseed, set_drop_path
+from nas_core.ops.stochastic import Dropout, DropPath, Noise, SeededForward, reseed, set_drop_path
 from nas_core.seeding import generator
 
 
@@ -54,6 +54,40 @@ def test_a_stream_decides_everything_and_evaluation_leaves_that_of_training_alon
     network(x)
     network.train()
     assert torch.equal(network(x), second)
+
+
+class Row(SeededForward):
+    """Layers in a row."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_an_evaluation_that_draws_nothing_seeds_nothing(monkeypatch):
+    network = Row(nn.ReLU(), Dropout(0.5), DropPath()).eval()
+    monkeypatch.setattr("nas_core.ops.stochastic.generator", lambda *_: pytest.fail("a generator was made"))
+    x = torch.rand(2, 1, 3, 3)
+    assert torch.equal(network(x), x)
+
+
+def test_an_evaluation_with_noise_repeats_itself_in_copies_too():
+    """Two layers of one stream differ; a copy that is made between two passes has layers of its own."""
+    network = Row(Noise(), Noise()).eval()
+    x = torch.zeros(1, 1, 4, 4)
+    first = network(x)
+    twin = copy.deepcopy(network)
+    assert torch.equal(network(x), first)
+    for layer in network.layers:
+        layer.draw_from(generator(3, "toy"))
+    assert torch.equal(twin(x), first)
+    assert torch.equal(network(x), first)
+    draws = generator(0, "evaluation")
+    torch.randn(1, 1, 4, 4, generator=draws)
+    assert torch.equal(first, torch.randn(1, 1, 4, 4, generator=draws))
 
 
 def test_a_copy_draws_the_same():

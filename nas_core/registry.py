@@ -20,9 +20,9 @@ SpecType = TypeVar("SpecType", bound="Spec")
 
 
 class Spec(BaseModel):
-    """Base of every config section: immutable, and a misspelt key is an error."""
+    """Base of every config section: immutable; a misspelt key is an error, and so is a number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def values(self) -> dict[str, Any]:
         """The section's fields except `name`, as plain Python values."""

@@ -71,6 +71,9 @@ BAD_SETTINGS = {
     "finetune.data={name: npz, path: nowhere.npz}": "nowhere.npz is no .npz file",
     "baselines=[random, random]": "each baseline may be named once",
     "baselines=[oracle]": "baselines.0 is 'oracle'",
+    "synthesis.engine.learning_rate=.inf": "synthesis.engine.learning_rate is inf: input should be a finite number",
+    "synthesis.labels.temperature=.inf": "synthesis.labels.temperature is inf: input should be a finite number",
+    "teacher.mean=[.nan]": "teacher.mean.0 is nan: input should be a finite number",
     "seed": "is not of the form key=value",
     "seed.deep=1": "'seed' is a single value",
 }

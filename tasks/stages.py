@@ -14,26 +14,26 @@ from tasks.stage import Stage
 initialise_noise = Stage("noise", "tasks.synthesis:initialise_noise", version=1, sections=("synthesis",))
 learn_engine = Stage("learn", "tasks.synthesis:learn_engine", version=3, sections=("synthesis",), reusable=True)
 synthesize = Stage("synthesis", "tasks.synthesis:synthesize", version=6, sections=("synthesis",), reusable=True)
-commit_dataset = Stage("dataset", "tasks.synthesis:commit_dataset", version=3, sections=("evaluation.verifier",))
+commit_dataset = Stage("dataset", "tasks.synthesis:commit_dataset", version=4, sections=("evaluation.verifier",))
 keep_latency_table = Stage("costs", "tasks.latency:keep_latency_table", version=1, sections=("search.latency_table",))
 search_point = Stage(
-    "grid", "tasks.search:search_point", version=4, sections=("search", "evaluation.held_out"), reusable=True
+    "grid", "tasks.search:search_point", version=5, sections=("search", "evaluation.held_out"), reusable=True
 )
 search_architecture = Stage(
-    "search", "tasks.search:search_architecture", version=6, sections=("search", "evaluation.held_out"), reusable=True
+    "search", "tasks.search:search_architecture", version=7, sections=("search", "evaluation.held_out"), reusable=True
 )
 retrain_architecture = Stage(
     "retrain",
     "tasks.retrain:retrain_architecture",
-    version=3,
+    version=4,
     sections=("search", "retrain", "evaluation.held_out"),
     reusable=True,
 )
 finetune_student = Stage(
-    "finetune", "tasks.finetune:finetune_student", version=1, sections=("finetune",), reusable=True
+    "finetune", "tasks.finetune:finetune_student", version=2, sections=("finetune",), reusable=True
 )
 evaluate_student = Stage(
-    "evaluate", "tasks.evaluation:evaluate_student", version=3, sections=("evaluation", "search.validation_fraction")
+    "evaluate", "tasks.evaluation:evaluate_student", version=4, sections=("evaluation", "search.validation_fraction")
 )
 measure_latency = Stage("latency", "tasks.latency:measure_latency", version=1, sections=("evaluation.latency_batch",))
 write_report = Stage(
@@ -47,7 +47,7 @@ TRAINING: dict[Baseline, Stage] = {
     kind: Stage(
         f"baseline-{kind}",
         "tasks.baselines:train_baseline",
-        version=3 if kind == "random" else 1,
+        version=4 if kind == "random" else 2,
         sections=("search", "retrain", "evaluation.held_out"),
         title=f"train baseline {kind}",
         reusable=True,

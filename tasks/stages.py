@@ -39,7 +39,7 @@ measure_latency = Stage("latency", "tasks.latency:measure_latency", version=1, s
 write_report = Stage(
     "report",
     "tasks.report:write_report",
-    version=5,
+    version=6,
     sections=("name", "synthesis", "search", "retrain", "baselines", "finetune", "evaluation"),
 )
 

@@ -86,6 +86,12 @@ def real_images(key: str, spec: Spec, teacher: Teacher, fingerprint: str | None 
     return images
 
 
+def named_images(config: RunConfig, teacher: Teacher) -> dict[str, LabelledImages]:
+    """All labelled images that a config names, by the key of their section; see `real_images`."""
+    named = {"evaluation.data": config.evaluation.data, "finetune.data": config.finetune and config.finetune.data}
+    return {key: real_images(key, spec, teacher) for key, spec in named.items() if spec is not None}
+
+
 def preflight(config: RunConfig) -> Checked:
     """Find what would make the run fail, in seconds and without writing anything.
 
@@ -144,8 +150,7 @@ def _check_imported(config: SynthesisConfig, teacher: Teacher) -> None:
 
 def _real_sources(config: RunConfig, teacher: Teacher) -> dict[str, str]:
     """Fingerprints of the real images that a config names, by their key, once they are found to be of use."""
-    named = {"evaluation.data": config.evaluation.data, "finetune.data": config.finetune and config.finetune.data}
-    found = {key: real_images(key, spec, teacher) for key, spec in named.items() if spec is not None}
+    found = named_images(config, teacher)
     if (learned := found.get("finetune.data")) is not None:
         try:
             check_finetuning(learned)

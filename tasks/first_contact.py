@@ -19,7 +19,7 @@ from nas_core.teachers import teachers
 from nas_core.teachers.torchvision_source import one_of
 from nas_core.teachers.weights import read_state_dict, without_prefix
 from storage.files import free_space
-from tasks.building import build_space, load_teacher, preflight, real_images
+from tasks.building import build_space, load_teacher, named_images, preflight
 
 LONG_SECONDS = 2 * 3600  # of synthesis; more than most people want to wait for a first look
 
@@ -119,9 +119,9 @@ def estimate_run(config: RunConfig) -> Estimate:
     """What a run of a valid config will take here, measured in about ten seconds."""
     preflight(config)
     teacher = load_teacher(config.teacher, config.device)
-    named = {"finetune.data": config.finetune and config.finetune.data, "evaluation.data": config.evaluation.data}
-    images = [None if spec is None else real_images(key, spec, teacher) for key, spec in named.items()]
-    return estimate(config, teacher, build_space(config.search.space, teacher), *images)
+    real = named_images(config, teacher)
+    space = build_space(config.search.space, teacher)
+    return estimate(config, teacher, space, real.get("finetune.data"), real.get("evaluation.data"))
 
 
 def estimate_lines(config: RunConfig, there: Estimate, directory: Path) -> list[str]:

@@ -22,7 +22,6 @@ from nas_core.synthesis.losses import (
     mean_image_norm,
     soft_cross_entropy,
     statistics_distance,
-    statistics_size,
     total_variation_l1,
     total_variation_l2,
 )
@@ -233,8 +232,7 @@ class Objective:
             return view.new_zeros(()), view.new_ones(())
         distances = [statistics_distance(s.batch_mean, s.batch_var, s.running_mean, s.running_var) for s in statistics]
         distances[0] = distances[0] * self.losses.first_batch_norm
-        sizes = [statistics_size(s.running_mean, s.running_var) for s in statistics]
-        return torch.stack(distances).sum(), torch.stack(sizes).sum()
+        return torch.stack(distances).sum(), torch.stack([s.size for s in statistics]).sum()
 
 
 def _norm_layers(teacher: Teacher) -> str:

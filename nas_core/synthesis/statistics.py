@@ -7,6 +7,7 @@ first step costs what the others do. Numbers: docs/results/synthesis-speed.md.
 """
 
 import copy
+import functools
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from nas_core.precision import mixed_precision, resolve_precision
 from nas_core.settings.precision import Precision
+from nas_core.synthesis.losses import statistics_size
 from nas_core.teachers.teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -31,12 +33,14 @@ class LayerStatistics:
         batch_var: Biased variance of the same, with a gradient to the images.
         running_mean: The layer's stored mean.
         running_var: The layer's stored variance.
+        size: The `statistics_size` of these two, which no step changes.
     """
 
     batch_mean: Float[Tensor, " channels"]
     batch_var: Float[Tensor, " channels"]
     running_mean: Float[Tensor, " channels"]
     running_var: Float[Tensor, " channels"]
+    size: Float[Tensor, ""]
 
 
 class ObservedTeacher:
@@ -70,7 +74,7 @@ class ObservedTeacher:
                 observed[module] = _ObservedBatchNorm(module, self._records)
             elif isinstance(module, nn.BatchNorm2d):
                 # A subclass may do more than normalise (timm fuses the activation), so it runs as it is.
-                module.register_forward_pre_hook(self._observe)
+                module.register_forward_pre_hook(functools.partial(self._observe, _size(module)))
             elif type(module) in (nn.Conv2d, nn.Linear):
                 module.to(self.dtype)  # autocast would do it again at every step
         # Every place of a layer that has several.
@@ -89,18 +93,24 @@ class ObservedTeacher:
         self._records.clear()
         return logits.float(), records
 
-    def _observe(self, layer: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _observe(self, size: Tensor, layer: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         assert layer.running_mean is not None
         identity = torch.ones_like(layer.running_mean), torch.zeros_like(layer.running_mean)
         same, mean, var = _AffineWithStatistics.apply(inputs[0], *identity)
-        self._records.append(_beside_running(layer, mean, var))
+        self._records.append(_beside_running(layer, mean, var, size))
         return (same, *inputs[1:])
 
 
-def _beside_running(layer: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> LayerStatistics:
+def _size(layer: nn.BatchNorm2d) -> Tensor:
     assert layer.running_mean is not None
     assert layer.running_var is not None
-    return LayerStatistics(mean, var, layer.running_mean, layer.running_var)
+    return statistics_size(layer.running_mean, layer.running_var)
+
+
+def _beside_running(layer: nn.BatchNorm2d, mean: Tensor, var: Tensor, size: Tensor) -> LayerStatistics:
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    return LayerStatistics(mean, var, layer.running_mean, layer.running_var, size)
 
 
 class _ObservedBatchNorm(nn.Module):
@@ -108,6 +118,7 @@ class _ObservedBatchNorm(nn.Module):
 
     def __init__(self, layer: nn.BatchNorm2d, records: list[LayerStatistics]) -> None:
         super().__init__()
+        self.size: Tensor
         self.layer = layer
         self._records = records
         assert layer.running_var is not None
@@ -117,10 +128,11 @@ class _ObservedBatchNorm(nn.Module):
         shift = -layer.running_mean * scale
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift if layer.bias is None else shift + layer.bias)
+        self.register_buffer("size", _size(layer))
 
     def forward(self, x: Tensor) -> Tensor:
         output, mean, var = _AffineWithStatistics.apply(x, self.scale, self.shift)
-        self._records.append(_beside_running(self.layer, mean, var))
+        self._records.append(_beside_running(self.layer, mean, var, self.size))
         return output
 
 

@@ -323,7 +323,7 @@ def test_the_memory_blends_the_past_with_the_batch():
     """0.9 x 1 + 0.1 x 2 = 1.1; the gradient to the batch is the batch's share."""
     past = [(torch.ones(1), torch.ones(1))]
     mean = torch.full((1,), 2.0, requires_grad=True)
-    now = LayerStatistics(mean, torch.ones(1), torch.zeros(1), torch.ones(1))
+    now = LayerStatistics(mean, torch.ones(1), torch.zeros(1), torch.ones(1), torch.ones(()))
     memory = StatisticsMemory(0.9, past)
     (blend,) = memory.blended([now])
     torch.testing.assert_close(blend.batch_mean, torch.tensor([1.1]))
@@ -335,7 +335,7 @@ def test_the_memory_blends_the_past_with_the_batch():
 
 
 def test_without_a_past_the_batch_stands_alone():
-    now = LayerStatistics(torch.full((1,), 2.0), torch.ones(1), torch.zeros(1), torch.ones(1))
+    now = LayerStatistics(torch.full((1,), 2.0), torch.ones(1), torch.zeros(1), torch.ones(1), torch.ones(()))
     assert StatisticsMemory(0.9).blended([now]) == [now]
 
 

@@ -43,7 +43,8 @@ from storage.files import digest_of_file, digest_of_json, write_json
 from storage.layout import RunLayout
 
 STUDENT_BATCH = 128
-SEEN_OFTEN = 50  # epochs from which on images are mixed (docs/retraining.md)
+LONGEST_EPOCH = 120  # steps
+SEEN_OFTEN = 50  # passes from which on images are mixed (docs/retraining.md)
 JUDGED = 2048  # images that the data-free measures look at
 # Options that decide what the images of a row are, and how they are judged.
 SYNTHESISED = ("count", "minutes", "generator_steps", "iterations", "compile")
@@ -189,24 +190,35 @@ def save_grid(canvases: Canvases, targets: Tensor, path: Path) -> None:
 
 
 def distillation(images: int, arguments: argparse.Namespace) -> RetrainConfig:
-    """How a student learns from so many images: for the passes over them that are nearest to the steps asked for."""
-    epochs = max(2, round(arguments.steps / (images // STUDENT_BATCH)))
+    """How a student learns from so many images: for the epochs that are nearest to the steps asked for."""
+    whole_pass = images // STUDENT_BATCH
     recipe = {
-        "epochs": epochs,
+        "epochs": max(2, round(arguments.steps / min(whole_pass, LONGEST_EPOCH))),
         "learning_rate": 0.3,
         "warmup_epochs": 1,
         "weight_decay": 5e-4,
         "temperature": 20.0,
-        "mixup": float(epochs >= SEEN_OFTEN),
+        "mixup": float(arguments.steps / whole_pass >= SEEN_OFTEN),
     }
     changes = (change.partition("=") for change in arguments.retrain.split())
     return RetrainConfig.model_validate(recipe | {field: yaml.safe_load(value) for field, _, value in changes})
 
 
+class ShortEpochs(SyntheticBatches):
+    """Batches of which an epoch is no whole pass where that is long, but a random part of one.
+
+    The warm-up takes an epoch, which for forty thousand images would be a third of a short training.
+    """
+
+    def __len__(self) -> int:
+        """Batches in one epoch."""
+        return min(super().__len__(), LONGEST_EPOCH)
+
+
 def distil(canvases: Canvases, teacher: Teacher, seed: int, recipe: RetrainConfig) -> torch.nn.Module:
     """A fresh ResNet-20, taught by the teacher on random windows of the images."""
     student = resnet20().to(teacher.device)
-    data = SyntheticBatches(with_windows(canvases), teacher, STUDENT_BATCH)
+    data = ShortEpochs(with_windows(canvases), teacher, STUDENT_BATCH)
     data.augmentation = augmentation(recipe)
     retrain(student, data, recipe, seed, Checkpoint(), bar("student"))
     return student

@@ -17,10 +17,10 @@ synthesize = Stage("synthesis", "tasks.synthesis:synthesize", version=6, section
 commit_dataset = Stage("dataset", "tasks.synthesis:commit_dataset", version=4, sections=("evaluation.verifier",))
 keep_latency_table = Stage("costs", "tasks.latency:keep_latency_table", version=1, sections=("search.latency_table",))
 search_point = Stage(
-    "grid", "tasks.search:search_point", version=5, sections=("search", "evaluation.held_out"), reusable=True
+    "grid", "tasks.search:search_point", version=6, sections=("search", "evaluation.held_out"), reusable=True
 )
 search_architecture = Stage(
-    "search", "tasks.search:search_architecture", version=7, sections=("search", "evaluation.held_out"), reusable=True
+    "search", "tasks.search:search_architecture", version=8, sections=("search", "evaluation.held_out"), reusable=True
 )
 retrain_architecture = Stage(
     "retrain",

@@ -27,8 +27,20 @@ class Subset(NamedTuple):
     weights: Tensor
 
 
+class WeightedEdge(NamedTuple):
+    """Weights of all operations of a slot, and one of the whole slot.
+
+    Attributes:
+        weight: What the slot's output is multiplied by, a scalar.
+        operations: Weight of each operation, of shape (operations,).
+    """
+
+    weight: Tensor
+    operations: Tensor
+
+
 # A choice runs that operation alone; a vector of weights mixes all operations of the slot, a subset some of them.
-Gate: TypeAlias = Choice | Tensor | Subset
+Gate: TypeAlias = Choice | Tensor | Subset | WeightedEdge
 Gates: TypeAlias = Sequence[Gate]
 
 
@@ -61,7 +73,7 @@ class MixedOperation(nn.Module):
         self.partial = partial
 
     def forward(
-        self, x: Any, gate: int | tuple[int, ...] | Float[Tensor, " operations"] | Subset
+        self, x: Any, gate: int | tuple[int, ...] | Float[Tensor, " operations"] | Subset | WeightedEdge
     ) -> Float[Tensor, "batch out_channels out_height out_width"]:
         """Run under a gate.
 
@@ -69,20 +81,20 @@ class MixedOperation(nn.Module):
             x: The input of every candidate, as a rule a tensor (batch, channels, height, width).
             gate: An index: that operation runs and nothing of the others is computed. Indices: the sum of these
                 operations alone. Weights: the sum of weight x operation(x) over all operations, or over those of a
-                subset; gradients reach the weights. Channels that bypass the operations are multiplied by the sum of
-                the weights: a softmax leaves them as they are, and a weight of the whole edge reaches the whole edge.
+                subset; gradients reach the weights. Channels that bypass the operations have no part in these
+                weights; the weight of an edge multiplies them, too.
 
         Raises:
             ValueError: If there is not one weight per operation, or no index: the slot's owner leaves it out.
         """
+        if isinstance(gate, WeightedEdge):
+            return gate.weight * self(x, gate.operations)
         if self.partial == 1:
             return self._mix(x, gate)
         processed, bypass = x.tensor_split([x.shape[1] // self.partial], dim=1)
         mixed = self._mix(processed, gate)
         if mixed.shape[2:] != bypass.shape[2:]:
             bypass = functional.max_pool2d(bypass, 2, ceil_mode=True)
-        if isinstance(gate, (Subset, Tensor)):
-            bypass = bypass * (gate.weights if isinstance(gate, Subset) else gate).sum()
         return functional.channel_shuffle(torch.cat([mixed, bypass], dim=1), self.partial)
 
     def _mix(self, x: Any, gate: Gate) -> Tensor:

@@ -246,6 +246,15 @@ class DifferentiableSpec(Recipe):
         return self
 
     @model_validator(mode="after")
+    def _the_next_step_is_the_one_taken(self) -> "DifferentiableSpec":
+        if self.order == "second" and self.perturbation.kind != "none":
+            raise ValueError(
+                f"order = second looks through a step at the mixture, but with perturbation.kind = "
+                f"{self.perturbation.kind} the weights step elsewhere; choose order = first, as SDARTS does"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _the_grid_leaves_something_of_what_is_set(self) -> "DifferentiableSpec":
         for name in GridPoint.model_fields:
             value = getattr(self, name)

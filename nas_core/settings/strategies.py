@@ -116,6 +116,13 @@ class SposSpec(EvolutionSpec, Recipe):
     )
 
 
+# By the update of ProxylessNAS's architecture weights, the settings that only it knows.
+ONLY: dict[str, tuple[str, ...]] = {
+    "two-path": ("cost_loss", "cost_factor", "cost_power"),
+    "reinforce": ("samples", "reward_exponent", "baseline_decay"),
+}
+
+
 @strategies.declare
 class ProxylessSpec(Recipe):
     """ProxylessNAS (Cai et al. 2019): one sampled path runs; alpha learns by the two-path gradient."""
@@ -148,15 +155,34 @@ class ProxylessSpec(Recipe):
         "default multiply-accumulates) enters the loss of two-path, against its limit R (the dearest architecture "
         "without one); mul-log: factor x loss x (log E / log R)^power; add-linear: loss + factor x (E - R) / R",
     )
-    cost_factor: float = Field(default=0.2, gt=0, description="the factor in cost_loss")
+    cost_factor: float | None = Field(
+        default=None, gt=0, description="the factor in cost_loss; null: as published, 0.2 in mul-log, 0.1 in add-linear"
+    )
     cost_power: float = Field(default=0.3, ge=0, description="the power in cost_loss mul-log")
     samples: int = Field(default=10, ge=1, description="paths per step of reinforce")
     reward_exponent: float = Field(
         default=0.1, ge=0, description="reinforce: the reward is agreement x (R / cost)^exponent"
     )
     baseline_decay: float = Field(
-        default=0.99, ge=0, lt=1, description="reinforce: what remains of the baseline after a step; rest: mean reward"
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="reinforce: what remains of the baseline after a step, the rest is the mean reward; hardly "
+        "anything in the published code",
     )
+
+    @model_validator(mode="after")
+    def _every_setting_belongs_to_the_update(self) -> "ProxylessSpec":
+        """Refuse what the update would ignore."""
+        ours, others = ("two-path", "reinforce") if self.update == "two-path" else ("reinforce", "two-path")
+        for name in ONLY[others]:
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} = {value} is a setting of update = {others} and would be ignored with update = {ours}; "
+                    f"leave it out (of {ours} are {', '.join(ONLY[ours])})"
+                )
+        return self
 
 
 @strategies.declare

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nas_core.errors import InputError
+from nas_core.ops.mixed import Gate, WeightedEdge
 from nas_core.search_spaces.base import Architecture, SearchSpace
 from nas_core.settings.differentiable import Relaxation
 from nas_core.strategies.budget import Budget
@@ -66,12 +67,12 @@ class ArchitectureWeights:
         # The value is the one-hot's, the gradient the logits'.
         return [_one_hot(logits) + (logits - logits.detach()) for logits in self.logits]
 
-    def gates(self, mixture: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """The gates of a mixture, by default the present one: each multiplied by its edge's weight if there are any."""
+    def gates(self, mixture: Sequence[Tensor] | None = None) -> list[Gate]:
+        """The gates of a mixture, by default the present one: with the weights of edges if there are any."""
         mixture = self.mixture() if mixture is None else mixture
         if self.edge_logits is None:
             return list(mixture)
-        return [beta * weights for beta, weights in zip(self.edge_weights(), mixture, strict=True)]
+        return [WeightedEdge(beta, weights) for beta, weights in zip(self.edge_weights(), mixture, strict=True)]
 
     def edge_weights(self) -> list[Tensor]:
         """Beta: one weight per slot; those of the edges that enter one node sum to one."""

@@ -15,6 +15,9 @@ from nas_core.strategies.candidates import Candidate, best, candidate
 
 Option = TypeVar("Option")
 
+# How often a random architecture is drawn anew before one above the budget is made cheaper.
+ATTEMPTS = 100
+
 # This many proposals in a row without a new connected architecture: there is hardly one left to find.
 PATIENCE = 200
 
@@ -32,8 +35,9 @@ class Evolution:
         mutation_probability: Chance of each decision of a mutant to be drawn anew.
 
     Source:
-        Guo et al., arXiv:1904.00420, algorithm 1. There a candidate over budget is thrown away; here it is made
-        cheaper (see `fit`), so that a tight budget does not starve the search.
+        Guo et al., arXiv:1904.00420, algorithm 1. There candidates over budget are thrown away. So are random ones
+        here, for a while; after that, and at once if they have parents, they are made cheaper (see `fit`), so that a
+        tight budget does not starve the search.
     """
 
     population: int
@@ -118,13 +122,22 @@ class Evolution:
         if parents:
             proposals += distinct(lambda: self._mutant(space, parents, generator), self.mutants)
             proposals += distinct(lambda: _crossover(space, parents, generator), self.crossovers)
-        return proposals + distinct(lambda: space.sample(generator), self.population - len(proposals))
+        return proposals + distinct(lambda: _random(space, budget, generator), self.population - len(proposals))
 
     def _mutant(self, space: SearchSpace, parents: list[Choices], generator: torch.Generator) -> Choices:
         """A random parent with each decision drawn anew with the mutation probability."""
         parent, fresh = _pick(parents, generator), space.sample(generator)
         redrawn = torch.rand(len(space.decisions), generator=generator) < self.mutation_probability
         return space.crossed(parent, fresh, redrawn.tolist())
+
+
+def _random(space: SearchSpace, budget: Budget, generator: torch.Generator) -> Choices:
+    """A random architecture, as a rule within the budget: then all that keep it are as likely as without it."""
+    for _ in range(ATTEMPTS):
+        choices = space.sample(generator)
+        if budget.allows(space, choices):
+            break
+    return choices
 
 
 def fit(space: SearchSpace, choices: Choices, budget: Budget, generator: torch.Generator) -> Choices:

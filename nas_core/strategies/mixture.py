@@ -18,6 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from nas_core.evaluation.hessian import curvature
 from nas_core.ops.batch_norm import kept_statistics
+from nas_core.ops.stochastic import reseed
 from nas_core.search_spaces.base import SearchSpace, Supernet
 from nas_core.seeding import generator
 from nas_core.settings.differentiable import DifferentiableSpec, Regularisation, Stage
@@ -90,19 +91,15 @@ class Mixture(Trainee):
     def before_step(self, step: Step, /) -> None:
         """Move the architecture weights down the validation loss, unless the weights learn alone in this epoch."""
         self._batch = step.batch
+        self._steps += 1
         if self._epoch >= self._settings.alpha_start_epoch:
             self._alpha_step(step)
         self._start_drops()
-        self._steps += 1
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """Logits of the mixture, perturbed if the settings say so; no gradient for the architecture weights."""
         settings = self._settings
-        chance = Regularisation.ramp(settings.regularisation.cutout, self._epoch, settings.epochs)
-        if chance > 0:
-            draws = self._generator("cutout", self._steps)
-            side = round(settings.regularisation.cutout_side * min(images.shape[2:]))
-            images = cutout(images, chance, side, draws)
+        images = self._cut(images)
         with torch.no_grad():
             mixture = self.alpha.mixture()
         moved = perturbed(
@@ -116,7 +113,9 @@ class Mixture(Trainee):
         if alone and self.alpha.edge_logits is None:
             # The same as with one-hot weights, and nothing of the other operations is computed.
             return self.network(images, [int(weights.argmax()) for weights in mixture])
-        return self.network(images, [gate.detach() for gate in self.alpha.gates(moved)])
+        with torch.no_grad():
+            gates = self.alpha.gates(moved)
+        return self.network(images, gates)
 
     def end_epoch(self, record: dict[str, Any], /) -> None:
         """Add to the search curve what the validation batches showed and what the architecture would now be.
@@ -179,13 +178,16 @@ class Mixture(Trainee):
         """One step of the architecture weights at the present weights, or through their next step."""
         self._last = batch = next(self._validation)
 
-        def loss_of(batch: Batch) -> tuple[Tensor, Tensor]:
+        def loss_of(images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
             self._start_drops()
-            logits = self.network(batch.images, self.alpha.gates())
+            logits = self.network(images, self.alpha.gates())
             return self._task.objective(logits, batch.teacher_logits), logits
 
+        def training_loss() -> Tensor:
+            return loss_of(self._cut(step.batch.images), step.batch)[0]
+
         def validation_loss() -> Tensor:
-            loss, logits = loss_of(batch)
+            loss, logits = loss_of(batch.images, batch)
             self._averages.add(loss, logits, batch.teacher_logits)
             return loss + self._cost()
 
@@ -193,9 +195,7 @@ class Mixture(Trainee):
         if self._settings.order == "second":
             # Statistics at weights that were only tried are none of the network's.
             with kept_statistics(self.network):
-                _, gradients = second_order_gradient(
-                    lambda: loss_of(step.batch)[0], validation_loss, step.optimiser, parameters
-                )
+                _, gradients = second_order_gradient(training_loss, validation_loss, step.optimiser, parameters)
         else:
             # Only these gradients are computed: the weights' own step must not see the validation images.
             gradients = torch.autograd.grad(validation_loss(), parameters, materialize_grads=True)
@@ -222,11 +222,21 @@ class Mixture(Trainee):
         return self._task.objective(logits, self._batch.teacher_logits)
 
     def _start_drops(self) -> None:
-        """All passes of one step, alpha's and the weights', lose the same things."""
+        """All passes of one step, alpha's and the weights', lose the same things and meet the same noise."""
         settings = self._settings
         path = Regularisation.ramp(settings.regularisation.drop_path, self._epoch, settings.epochs)
         skip = self._stage.skip_dropout_at(self._epoch, settings.epochs, settings.alpha_start_epoch)
         self._drops.on(self._generator("drops", self._steps), path, skip)
+        reseed(self.network, self._generator("layers", self._steps))
+
+    def _cut(self, images: Tensor) -> Tensor:
+        """Training images without the squares that they lose in this step."""
+        settings = self._settings
+        chance = Regularisation.ramp(settings.regularisation.cutout, self._epoch, settings.epochs)
+        if chance == 0:
+            return images
+        side = round(settings.regularisation.cutout_side * min(images.shape[2:]))
+        return cutout(images, chance, side, self._generator("cutout", self._steps))
 
     def _hessian_is_due(self) -> bool:
         every = self._settings.hessian_every

@@ -27,6 +27,9 @@ from nas_core.strategies.progressive import SKIP
 from nas_core.training.batches import Batch
 from nas_core.training.loop import Averages, Step, Trainee, train
 
+# As published, by the form of the loss.
+COST_FACTORS = {"mul-log": 0.2, "add-linear": 0.1}
+
 
 def pair_gradient(slopes: Float[Tensor, " 2"], chances: Float[Tensor, " 2"]) -> Float[Tensor, " 2"]:
     """The gradient for two logits from that for their gates: sum over j of slope_j p_j (delta_ij - p_i), eq. 4.
@@ -196,6 +199,7 @@ class BinaryGates(Trainee):
         settings = self._settings
         if settings.cost_loss == "none":
             return loss
+        factor = COST_FACTORS[settings.cost_loss] if settings.cost_factor is None else settings.cost_factor
         # All of a slot's chance is on its sampled pair, or on its only operation.
         mixture = [loss.new_zeros(len(slot.operations)) for slot in self._task.space.slots]
         for slot, weights in enumerate(mixture):
@@ -203,9 +207,9 @@ class BinaryGates(Trainee):
             mixture[slot] = weights.index_put((torch.tensor(drawn),), chances.get(slot, loss.new_ones(1)))
         expected = self._task.budget.expected(self._task.space, mixture)
         if settings.cost_loss == "add-linear":
-            return loss + settings.cost_factor * (expected - self._reference) / self._reference
+            return loss + factor * (expected - self._reference) / self._reference
         ratio = torch.log(expected) / torch.log(torch.tensor(float(self._reference)))
-        return settings.cost_factor * loss * ratio**settings.cost_power
+        return factor * loss * ratio**settings.cost_power
 
     def _reinforce_step(self, batch: Batch) -> None:
         """Follow the rewards of sampled paths; the first time, only the baseline is set.

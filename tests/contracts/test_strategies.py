@@ -25,7 +25,6 @@ SMALL_SEARCH = {
     "epochs": 2,
     "alpha_start": 0.0,
     "alpha_every": 1,
-    "samples": 2,
     "recalibration_batches": 1,
     "population": 3,
     "parents": 2,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nas_core.ops.initialisation import initialise
-from nas_core.ops.mixed import MixedOperation, Subset
+from nas_core.ops.mixed import MixedOperation, Subset, WeightedEdge
 from nas_core.ops.primitives import Zero, relu_conv_bn
 from nas_core.seeding import generator
 
@@ -112,7 +112,16 @@ def test_with_partial_channels_the_others_bypass_and_all_are_shuffled(gate):
 def test_the_weight_of_an_edge_reaches_its_bypass_too():
     x = torch.ones(1, 4, 2, 2)
     mixed = MixedOperation([nn.Identity(), nn.Identity()], partial=2)
-    torch.testing.assert_close(mixed(x, torch.tensor([0.1, 0.2])), 0.3 * x)
+    torch.testing.assert_close(mixed(x, WeightedEdge(torch.tensor(0.3), torch.tensor([0.5, 0.5]))), 0.3 * x)
+
+
+def test_what_bypasses_the_operations_says_nothing_about_them():
+    """Ones through `none` and the identity at 0.4 and 0.6 of an edge of 0.5, whose other half bypasses both."""
+    x = torch.ones(1, 2, 1, 1)
+    edge, weights = torch.tensor(0.5, requires_grad=True), torch.tensor([0.4, 0.6], requires_grad=True)
+    MixedOperation([Zero(), nn.Identity()], partial=2)(x, WeightedEdge(edge, weights)).sum().backward()
+    torch.testing.assert_close(weights.grad, torch.tensor([0.0, 0.5]))
+    torch.testing.assert_close(edge.grad, torch.tensor(1.6))
 
 
 def test_the_bypass_is_pooled_where_operations_halve_the_sides():

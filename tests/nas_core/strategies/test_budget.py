@@ -71,7 +71,7 @@ def test_a_mixture_costs_what_its_paths_cost_on_average():
 @pytest.mark.parametrize("name", BUDGETS)
 @pytest.mark.parametrize("strategy", ["spos", "darts", "proxyless", "proxyless-rl"])
 def test_every_kind_of_strategy_keeps_any_budget(make_task, name, strategy):
-    small = {"epochs": 1, "alpha_start": 0, "alpha_every": 1, "samples": 2, "population": 3, "generations": 1}
+    small = {"epochs": 1, "alpha_start": 0, "alpha_every": 1, "population": 3, "generations": 1}
     small |= {"parents": 1, "crossovers": 0, "mutants": 0, "recalibration_batches": 1}
     spec = strategies.spec(strategy)
     values = {field: value for field, value in small.items() if field in spec.model_fields}

@@ -47,6 +47,16 @@ def test_generations_are_connected_where_none_costs_less_than_a_skip():
     assert set(proposed) == affordable
 
 
+def test_random_architectures_are_uniform_among_those_within_a_tight_budget():
+    """Of two operations on six edges, those with one convolution at most: seven, of which one has none."""
+    costs = CostTable(0, ((0, 1),) * 6)
+    budget = Budget("toy", "max_toy", "units", lambda _: costs, limit=1)
+    drawn = [Evolution.random(1).propose(SMALL, {}, budget, generator(seed, "toy"))[0] for seed in range(210)]
+    # 30 are expected, with a standard deviation of 5.
+    assert 10 <= drawn.count((0,) * 6) <= 50
+    assert len(set(drawn)) == 7
+
+
 def test_an_exhausted_space_yields_nothing_more():
     """Two operations on six edges are 64 architectures."""
     evolution = Evolution(population=40, generations=1, parents=5, crossovers=10, mutants=10, mutation_probability=0.1)

@@ -4,9 +4,13 @@ import copy
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
+from nas_core.ops.mixed import MixedOperation
+from nas_core.ops.stochastic import Dropout
+from nas_core.search_spaces import spaces
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.settings.differentiable import DifferentiableSpec
 from nas_core.strategies import macs_budget, strategies
@@ -60,17 +64,19 @@ def test_edge_weights_sum_to_one_per_node(space):
     assert beta[1] != pytest.approx(beta[2])
 
 
-def test_gates_are_edge_weights_times_the_mixture(space):
+def test_a_mixture_whose_edges_have_weights_is_run_with_them(space):
+    """At the output of an edge of identities, whatever the weights of the operations."""
     alpha = normalised(space)
-    for gate, beta, mixture in zip(alpha.gates(), alpha.edge_weights(), alpha.mixture(), strict=True):
-        torch.testing.assert_close(gate, beta * mixture)
-        torch.testing.assert_close(gate.sum(), beta)
+    x = torch.ones(1, 2, 1, 1)
+    mixed = MixedOperation([torch.nn.Identity()] * 3, partial=2)
+    for gate, beta in zip(alpha.gates(), alpha.edge_weights(), strict=True):
+        torch.testing.assert_close(mixed(x, gate), beta * x)
 
 
 def test_scores_are_log_alpha_plus_log_beta(space):
     alpha = normalised(space)
-    for row, gate in zip(alpha.scores(), alpha.gates(), strict=True):
-        torch.testing.assert_close(torch.tensor(row), gate.detach().log())
+    for row, beta, mixture in zip(alpha.scores(), alpha.edge_weights(), alpha.mixture(), strict=True):
+        torch.testing.assert_close(torch.tensor(row), (beta * mixture).detach().log())
 
 
 @pytest.mark.parametrize(
@@ -198,6 +204,54 @@ def test_second_order_leaves_weights_and_statistics_as_they_were(make_task, spac
     for name, value in made.network.state_dict().items():
         assert torch.equal(value, before[name])
     assert not any(torch.equal(old, new) for old, new in zip(alpha, made.alpha.logits, strict=True))
+
+
+def test_second_order_looks_through_the_step_that_is_taken(make_task, space, monkeypatch):
+    """The training images of alpha's passes lose the squares that those of the weights' own step lose."""
+    task = make_task(space)
+    made = started(task, order="second", epochs=2, regularisation={"cutout": 1.0})
+    made.start_epoch(1)
+    seen = []
+    forward = made.network.forward
+    monkeypatch.setattr(made.network, "forward", lambda x, gates: (seen.append(x), forward(x, gates))[1])
+    step = step_of(made, task)
+    made.before_step(step)
+    made.forward(step.batch.images)
+    trained, validated, *differences, own = seen
+    assert not torch.equal(own, step.batch.images)
+    assert all(torch.equal(images, own) for images in (trained, *differences))
+    assert len(differences) == 2
+    assert not torch.equal(validated, own)
+
+
+def test_all_passes_of_a_step_lose_the_same_values(make_task, monkeypatch):
+    """Dropout of the head of ShuffleNet: finite differences of passes with other masks would be noise."""
+    spec = spaces.spec("shufflenet").model_validate(
+        {"stage_blocks": [1, 1], "stage_channels": [18, 20], "strides": [1, 2, 2], "dropout": 0.5}
+    )
+    task = make_task(spaces.build(spec, input_shape=(3, 8, 8), num_classes=4))
+    made = started(task, order="second")
+    masks = []
+    forward = Dropout.forward
+
+    def spy(layer, x):
+        masks.append(forward(layer, torch.ones_like(x)))
+        return x * masks[-1]
+
+    monkeypatch.setattr(Dropout, "forward", spy)
+    first, second = step_of(made, task), step_of(made, task)
+    for step in (first, second):
+        made.before_step(step)
+        made.forward(step.batch.images)
+    assert len(masks) == 10
+    assert all(torch.equal(mask, masks[0]) for mask in masks[:5])
+    assert all(torch.equal(mask, masks[5]) for mask in masks[5:])
+    assert not torch.equal(masks[0], masks[5])
+
+
+def test_second_order_is_refused_where_the_weights_step_elsewhere():
+    with pytest.raises(ValidationError, match=r"perturbation.kind = random .* choose order = first"):
+        DifferentiableSpec.model_validate({"order": "second", "perturbation": {"kind": "random"}})
 
 
 def test_a_heavy_cost_drives_towards_free_operations(make_task, space):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.ops.cost import CostTable
@@ -99,8 +100,8 @@ def test_a_baseline_near_the_mean_reward_lowers_the_variance():
     assert spread(0.0) == 2
 
 
-def test_the_first_rewards_set_the_baseline_and_later_ones_move_it_slowly(make_task, space, monkeypatch):
-    """B <- 0.99 b + 0.01 mean, used before it is moved."""
+def test_the_first_rewards_set_the_baseline_and_later_ones_are_nearly_the_next(make_task, space, monkeypatch):
+    """B <- b + 0.99 (mean - b), as in the published code, used before it is moved."""
     task = make_task(space)
     made = BinaryGates(
         task.supernet(), task, ProxylessSpec(alpha_start=0, update="reinforce", alpha_every=1, samples=2)
@@ -115,7 +116,7 @@ def test_the_first_rewards_set_the_baseline_and_later_ones_move_it_slowly(make_t
     assert made.state()["baseline"] == 2
     assert all(torch.equal(old, new) for old, new in zip(before, made.alpha.logits, strict=True))
     made.before_step(step)
-    assert made.state()["baseline"] == pytest.approx(0.99 * 2 + 0.01 * 6)
+    assert made.state()["baseline"] == pytest.approx(0.01 * 2 + 0.99 * 6)
 
 
 def test_a_reward_is_the_agreement_times_a_power_of_the_reference_over_the_cost(make_task, space):
@@ -151,6 +152,34 @@ def test_a_heavy_cost_in_the_loss_drives_towards_cheap_operations(make_task, spa
 
 @pytest.mark.parametrize("name", ["proxyless", "proxyless-rl"])
 def test_the_curve_tells_what_was_derived(make_task, space, name):
-    outcome = proxyless(name, samples=2).search(make_task(space), Checkpoint())
+    outcome = proxyless(name).search(make_task(space), Checkpoint())
     assert [record["epoch"] for record in outcome.search] == [0, 1]
     assert outcome.search[-1]["architecture"] == str(outcome.architecture)
+
+
+@pytest.mark.parametrize(("form", "published"), [("mul-log", 0.2), ("add-linear", 0.1)])
+def test_the_weight_of_the_cost_is_the_published_one_of_its_form(make_task, space, form, published):
+    def slopes(**values) -> list[list[float]]:
+        task = make_task(space)
+        made = BinaryGates(task.supernet(), task, ProxylessSpec.model_validate({"cost_loss": form, **values}))
+        pairs = {slot: (0, 1) for slot, each in enumerate(space.slots) if len(each.operations) > 1}
+        chances = {slot: torch.tensor([0.5, 0.5], requires_grad=True) for slot in pairs}
+        made._with_cost(torch.tensor(2.0), pairs, chances).backward()
+        return [chance.grad.tolist() for chance in chances.values()]
+
+    assert slopes() == slopes(cost_factor=published)
+    assert slopes() != slopes(cost_factor=0.15)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"name": "proxyless-rl", "cost_loss": "none"}, r"cost_loss = none .* update = reinforce; .* reward_exponent"),
+        ({"name": "proxyless", "update": "reinforce", "cost_factor": 0.3}, "cost_factor = 0.3"),
+        ({"name": "proxyless", "reward_exponent": 0.0}, "reward_exponent = 0.0 is a setting of update = reinforce"),
+        ({"name": "proxyless", "samples": 4}, "samples = 4"),
+    ],
+)
+def test_what_an_update_would_ignore_is_refused(values, told):
+    with pytest.raises(ValidationError, match=told):
+        strategies.spec(values["name"]).model_validate(values)

@@ -6,7 +6,8 @@ On NAS-Bench-201's space, made small (fewer channels and cells, real images shru
 searches with each seed, and every epoch's derived architecture is looked up in a table of true accuracies, which no
 search sees. All methods have the same images, epochs, batch size, learning rates and order (the first); what is left is
 each method's own.
-Runs that the JSON file already has are not computed again; `--plot` alone draws it anew.
+Runs that the JSON file already has are not computed again, and those of other settings are left out; `--plot` alone
+draws it anew.
 """
 
 import argparse
@@ -14,27 +15,29 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
-from benchmarks.common import CLASSES, Canvases, add_device, hardware, read_images
+from benchmarks.common import CLASSES, TrueLabels, add_device, hardware, read_images
 from nas_core.checkpoint import Checkpoint
 from nas_core.device import resolve_device
+from nas_core.registry import Spec
 from nas_core.reporting.style import FAINT, SERIES, panels, styled, whole_steps
 from nas_core.search_spaces.lookup import AccuracyTable
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
 from nas_core.strategies import SearchTask, macs_budget, strategies
 from nas_core.teachers import Teacher
-from nas_core.training.batches import Batch, SyntheticBatches
 
+# Raised when the code changes what a run finds.
+VERSION = 1
 METHODS = {
     "darts": "DARTS",
     "sdarts-rs": "SDARTS-RS",
@@ -43,7 +46,6 @@ METHODS = {
     "darts-es": "DARTS-ES",
 }
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-CERTAIN = 30.0  # logit of the true class, 0 for others: a softmax of it is one-hot
 SHIFT = 2  # pixels by which an image may move
 ALL_SKIPS = 54.30  # true accuracy of the cell of six skip connections, percent
 SHOWN = {
@@ -54,28 +56,6 @@ SHOWN = {
 }
 
 
-class LabelledImages(SyntheticBatches):
-    """Real images with their labels as logits: shifted and mirrored at random, in batches.
-
-    Args:
-        images: As bytes.
-        labels: Class indices.
-        teacher: Gives size and preprocessing; it labels nothing.
-        batch_size: Images per batch.
-    """
-
-    def __init__(self, images: Canvases, labels: Tensor, teacher: Teacher, batch_size: int) -> None:
-        super().__init__(functional.pad(images, (SHIFT,) * 4), teacher, batch_size)
-        self._logits = CERTAIN * functional.one_hot(labels, len(CLASSES)).float()
-
-    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """One pass in random order."""
-        order = torch.randperm(self.images, generator=generator)
-        for chosen in order.split(self.batch_size)[: len(self)]:
-            windows = self._windows(self.canvases[chosen], generator).to(self.teacher.device)
-            yield Batch(self.teacher.normalise(windows), self._logits[chosen].to(self.teacher.device))
-
-
 def make_task(arguments: argparse.Namespace, seed: int) -> SearchTask:
     """The reduced setting: half of the images for the weights, half for the architecture."""
     draws = generator(seed, "benchmark.images")
@@ -84,18 +64,18 @@ def make_task(arguments: argparse.Namespace, seed: int) -> SearchTask:
     images, labels = images[order], labels[order]
     small = functional.interpolate(images.float(), size=(arguments.side,) * 2, mode="area").round().to(torch.uint8)
     shape = (3, arguments.side, arguments.side)
+    windows = functional.pad(small, (SHIFT,) * 4)
     device = resolve_device(arguments.device)
     unused = Teacher(nn.Conv2d(3, len(CLASSES), 1), shape, MEAN, STD, CLASSES).to(device)
     half = len(small) // 2
     train, validation = (
-        LabelledImages(small[part], labels[part], unused, arguments.batch)
-        for part in (slice(0, half), slice(half, None))
+        TrueLabels(windows[part], labels[part], unused, arguments.batch) for part in (slice(0, half), slice(half, None))
     )
     space = NasBench201(arguments.channels, arguments.cells, input_shape=shape, num_classes=len(CLASSES))
     return SearchTask(space, train, validation, macs_budget(), 1.0, seed, device)
 
 
-def settings(method: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def settings(method: str, arguments: argparse.Namespace) -> Spec:
     """A method's preset with what all methods share."""
     shared = {
         "epochs": arguments.epochs,
@@ -109,13 +89,20 @@ def settings(method: str, arguments: argparse.Namespace) -> dict[str, Any]:
     }
     # Published is a fifth of 50 epochs, which in short searches the rule would never get beyond.
     own = {"stopping": {"earliest": arguments.epochs // 5}} if method == "darts-es" else {}
-    return {"name": method} | shared | own
+    return strategies.spec(method).model_validate({"name": method} | shared | own)
+
+
+def setting(method: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a method's runs depend on beside seed and files: a run is stale if one of its defaults has changed."""
+    names = ("count", "side", "channels", "cells", "batch", "column")
+    asked = {name: getattr(arguments, name) for name in names}
+    return {"version": VERSION, **asked, "strategy": settings(method, arguments).model_dump(mode="json")}
 
 
 def search(method: str, seed: int, table: AccuracyTable, arguments: argparse.Namespace) -> dict[str, Any]:
     """One run: the record of every epoch, and what came out."""
     task = make_task(arguments, seed)
-    strategy = strategies.build(strategies.spec(method).model_validate(settings(method, arguments)))
+    strategy = strategies.build(settings(method, arguments))
     started = time.process_time()
     outcome = strategy.search(task, Checkpoint(), lambda *state: show(f"{method}, seed {seed}", *state))
     epochs = [
@@ -134,7 +121,7 @@ def search(method: str, seed: int, table: AccuracyTable, arguments: argparse.Nam
     return {
         "method": method,
         "seed": seed,
-        "setting": setting(arguments),
+        "setting": setting(method, arguments),
         "architecture": str(outcome.architecture),
         "accuracy": table.of(outcome.architecture),
         "skips": outcome.architecture.operations.count("skip_connect"),
@@ -142,12 +129,6 @@ def search(method: str, seed: int, table: AccuracyTable, arguments: argparse.Nam
         "seconds": round(time.process_time() - started, 1),
         "epochs": epochs,
     }
-
-
-def setting(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What runs of one file have in common."""
-    names = ("count", "side", "channels", "cells", "batch", "epochs", "alpha_rate", "precision")
-    return {name: getattr(arguments, name) for name in names}
 
 
 def show(title: str, done: int, total: int, figures: Mapping[str, float]) -> None:
@@ -252,7 +233,7 @@ def main() -> None:
         table = AccuracyTable.read(arguments.table, arguments.column)
         for seed in arguments.seeds:
             for method in arguments.methods:
-                wanted = (method, seed, setting(arguments))
+                wanted = (method, seed, setting(method, arguments))
                 if any((run["method"], run["seed"], run["setting"]) == wanted for run in runs):
                     continue
                 runs.append(search(method, seed, table, arguments))
@@ -260,7 +241,8 @@ def main() -> None:
                 command = shlex.join(["python", "-m", "benchmarks.collapse", *sys.argv[1:]])
                 kept["commands"][command] = hardware(resolve_device(arguments.device))
                 arguments.json.write_text(json.dumps(kept, indent=1) + "\n")
-    shown = [run for run in runs if run["setting"] == setting(arguments)]
+    asked = [run for run in runs if run["method"] in arguments.methods]
+    shown = [run for run in asked if run["setting"] == setting(run["method"], arguments)]
     print(table_of(shown))
     if arguments.plot and shown:
         picture(shown).savefig(arguments.plot, dpi=150, bbox_inches="tight")

@@ -1,4 +1,4 @@
-"""What several benchmarks share: CIFAR-10's images and teacher, the device, what figures depend on."""
+"""What several benchmarks share: CIFAR-10's images, labels and teacher, the device, what figures depend on."""
 
 import argparse
 import io
@@ -17,7 +17,9 @@ from tqdm import tqdm
 
 from nas_core.seeding import generator
 from nas_core.settings.teachers import ReferenceSpec
+from nas_core.synthesis.labels import one_hot
 from nas_core.teachers import Teacher, teachers
+from nas_core.training.batches import Batch, SyntheticBatches
 
 Canvases = UInt8[Tensor, "images channels height width"]
 
@@ -77,3 +79,31 @@ def load_teacher(weights: Path) -> Teacher:
         class_names=CLASSES,
     )
     return teachers.build(spec)
+
+
+class TrueLabels(SyntheticBatches):
+    """Real images whose labels are not the teacher's: logits that leave no doubt about the true class.
+
+    Args:
+        canvases: The images.
+        classes: Their class indices.
+        teacher: Normalises the images, and is not asked.
+        batch_size: Images per batch.
+    """
+
+    def __init__(self, canvases: Canvases, classes: Tensor, teacher: Teacher, batch_size: int) -> None:
+        # The index of an image travels with it as one more channel, so that its label is found after the shuffle.
+        index = torch.arange(len(canvases)).reshape(-1, 1, 1, 1).expand(-1, 2, *canvases.shape[2:])
+        high, low = index[:, :1] // 256, index[:, 1:] % 256
+        super().__init__(torch.cat([canvases, high.byte(), low.byte()], dim=1), teacher, batch_size)
+        self._classes = classes
+
+    def _labelled(
+        self,
+        images: UInt8[Tensor, "batch channels height width"],
+        generator: torch.Generator | None = None,
+    ) -> Batch:
+        assert not self.augmentation.mixup, "a mixture has no true label"
+        index = images[:, -2, 0, 0].long() * 256 + images[:, -1, 0, 0].long()
+        normalised = self._normalised(images[:, :-2], generator)
+        return Batch(normalised, 1000 * one_hot(self._classes[index], len(CLASSES)).to(self.teacher.device))

@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
-from benchmarks.common import CLASSES, Canvases, load_teacher, read_images
+from benchmarks.common import Canvases, TrueLabels, load_teacher, read_images
 from benchmarks.image_sets import CANVAS, with_windows
 from nas_core.device import resolve_device
 from nas_core.search_spaces import SearchSpace
 from nas_core.search_spaces.base import Supernet
 from nas_core.seeding import generator
 from nas_core.strategies import SearchTask, macs_budget
-from nas_core.synthesis.labels import one_hot
 from nas_core.teachers import Teacher
-from nas_core.training.batches import Batch, SyntheticBatches
+from nas_core.training.batches import SyntheticBatches
 from storage.dataset import SyntheticImages, SyntheticStore
 from storage.files import digest_of_file
 from storage.layout import RunLayout
@@ -76,34 +74,6 @@ def digest_of_run(directory: Path) -> str:
     if "digest" not in provenance:
         sys.exit(f"the dataset of {directory} is not finished; run it with --until synthesis first")
     return provenance["digest"]
-
-
-class TrueLabels(SyntheticBatches):
-    """Real images whose labels are not the teacher's: logits that leave no doubt about the true class.
-
-    Args:
-        canvases: The images.
-        classes: Their class indices.
-        teacher: Normalises the images, and is not asked.
-        batch_size: Images per batch.
-    """
-
-    def __init__(self, canvases: Canvases, classes: Tensor, teacher: Teacher, batch_size: int) -> None:
-        # The index of an image travels with it as one more channel, so that its label is found after the shuffle.
-        index = torch.arange(len(canvases)).reshape(-1, 1, 1, 1).expand(-1, 2, *canvases.shape[2:])
-        high, low = index[:, :1] // 256, index[:, 1:] % 256
-        super().__init__(torch.cat([canvases, high.byte(), low.byte()], dim=1), teacher, batch_size)
-        self._classes = classes
-
-    def _labelled(
-        self,
-        images: UInt8[Tensor, "batch channels height width"],
-        generator: torch.Generator | None = None,
-    ) -> Batch:
-        assert not self.augmentation.mixup, "a mixture has no true label"
-        index = images[:, -2, 0, 0].long() * 256 + images[:, -1, 0, 0].long()
-        normalised = self._normalised(images[:, :-2], generator)
-        return Batch(normalised, 1000 * one_hot(self._classes[index], len(CLASSES)).to(self.teacher.device))
 
 
 class Watched(SearchTask):

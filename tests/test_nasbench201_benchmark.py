@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from benchmarks import nasbench201 as benchmark
 from benchmarks import nasbench201_figures as figures
-from benchmarks.nasbench201_data import TrueLabels
+from benchmarks.common import TrueLabels
 from nas_core.search_spaces.nasbench201 import EDGES, OPERATIONS, NasBench201
 from nas_core.seeding import generator
 from nas_core.settings.spaces import NasBench201Spec

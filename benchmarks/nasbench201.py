@@ -11,7 +11,8 @@ are judged on 300 architectures of which none was among the 300 that settings we
 rows "real" and "real-labels" only, which are there for comparison.
 
     synthetic    the images of a dfnas run (--synthetic, its directory), labelled by the teacher
-    one-hot      those of another run, of the pixel engine without regional update and without soft labels (--one-hot)
+    one-hot      those of another run (--one-hot), made by the pixel engine and its losses for one-hot targets, without
+                 regional update; the search has the teacher's soft labels of them, as of all but the last kind
     noise        Gaussian noise, labelled by the teacher
     real         real training images, labelled by the teacher
     real-labels  the same, with their true labels
@@ -43,7 +44,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from benchmarks.common import CLASSES, add_device, hardware
 from benchmarks.nasbench201_data import KINDS, Data, Watched, digest_of_content, make_task
-from benchmarks.nasbench201_figures import BEST, plot_courses, plot_rankings, rank_figures, table
+from benchmarks.nasbench201_figures import alpha_scores, plot_courses, plot_rankings, rank_figures, table, together
 from nas_core.checkpoint import Checkpoint
 from nas_core.registry import Spec
 from nas_core.search_spaces import spaces
@@ -118,7 +119,7 @@ def validation_shift(method: str) -> Augmentation:
 
 
 def main() -> None:
-    """Compute the missing rows, then write the table and the plots."""
+    """Compute the missing rows, then write the table, the plots and all rows in one file."""
     arguments = parse_arguments()
     shared = {name: getattr(arguments, name) for name in Settings.__dataclass_fields__}
     settings = Settings(**shared)
@@ -137,6 +138,7 @@ def main() -> None:
     done = [row for row in known if row.get("key") == settings.key(row["kind"], row["method"], row["seed"])]
     text = table(done)
     (settings.out / "table.md").write_text(text + "\n")
+    (settings.out / "rows.json").write_text(together(done))
     plot_rankings(done, settings.out / "ranking.png")
     plot_courses(done, settings.out / "anytime.png")
     print(text)
@@ -202,9 +204,9 @@ def row(settings: Settings, kind: str, method: str, seed: int) -> None:
     outcome = strategy.search(work, course.checkpoint(), lambda *_: None)
     seconds = course.seconds()
     judged = [space.parse(text) for text in ranked_architectures(truth)]
-    scores = ranking(strategy, work, [space.choices(architecture) for architecture in judged])
+    paths = [space.choices(architecture) for architecture in judged]
+    scores = ranking(strategy, work, paths)
     accuracies = [truth.of(architecture) for architecture in judged]
-    found = truth.of(outcome.architecture)
     figures = {
         "kind": kind,
         "method": method,
@@ -212,13 +214,12 @@ def row(settings: Settings, kind: str, method: str, seed: int) -> None:
         "key": key,
         "images": images_used(strategy, settings),
         "architecture": str(outcome.architecture),
-        "accuracy": found,
-        "regret": round(BEST - found, 2),
+        "accuracy": truth.of(outcome.architecture),
         "seconds": round(seconds, 1),
         "ranking_seconds": round(course.seconds() - seconds, 1),
         "curve": [truth.of(space.parse(record["architecture"])) for record in outcome.search],
         "curve_seconds": course.ends(len(outcome.search)) if not isinstance(strategy, SuccessiveHalving) else [],
-        "macs_tau": rank_figures([space.macs(space.choices(a)) for a in judged], accuracies)["tau"],
+        "macs_tau": rank_figures([space.macs(path) for path in paths], accuracies)["tau"],
         "environment": environment(work.device),
         "settings": {
             "space": space_spec.model_dump(mode="json"),
@@ -228,6 +229,8 @@ def row(settings: Settings, kind: str, method: str, seed: int) -> None:
     }
     if scores is not None:
         figures |= rank_figures(scores, accuracies) | {"scores": scores, "accuracies": accuracies}
+    if (gates := outcome.search[-1].get("gates")) is not None:
+        figures |= {"gates": gates, "tau_of_alpha": rank_figures(alpha_scores(gates, paths), accuracies)["tau"]}
     write_json(file, figures)
     course.file.unlink(missing_ok=True)
     print(json.dumps({name: figures.get(name) for name in SHOWN}), flush=True)
@@ -292,7 +295,10 @@ def ranked_architectures(truth: AccuracyTable) -> list[str]:
 
 
 def ranking(strategy: Strategy, work: Watched, paths: Sequence[Choices]) -> list[float] | None:
-    """Scores of architectures as a finished search would give them; None for methods that train each one alone."""
+    """Scores of architectures as a finished search would give them, by its supernet if it has one.
+
+    None for methods that train each architecture alone, or a supernet of partial channels.
+    """
     if isinstance(strategy, TrainingFree):
         rating = TrainingFreeRating(work, strategy.scores, strategy.images, strategy.inputs)
         return log_rank_sums([rating(path)["scores"] for path in paths])

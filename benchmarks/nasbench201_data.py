@@ -80,9 +80,9 @@ class Watched(SearchTask):
     """A search task that remembers the supernet it last made, so that its ranking can be looked at afterwards."""
 
     def supernet(self, space: SearchSpace | None = None, partial: int = 1) -> Supernet:
-        """As `SearchTask.supernet`."""
+        """As `SearchTask.supernet`; one with partial channels is not remembered, as its paths are no architectures."""
         made = super().supernet(space, partial)
-        object.__setattr__(self, "made", made)
+        object.__setattr__(self, "made", made if partial == 1 else None)
         return made
 
 

@@ -1,5 +1,6 @@
 """The table and the plots of the benchmark against NAS-Bench-201."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ import torch
 from scipy.stats import kendalltau, spearmanr
 
 from benchmarks.nasbench201_data import KINDS
+from benchmarks.nasbench201_intervals import best_tenth
+from nas_core.ops.mixed import indices_of
+from nas_core.search_spaces.base import Choices
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
@@ -23,21 +27,47 @@ SHORTEST = 3.0  # seconds of a search whose course is drawn
 
 def rank_figures(scores: Sequence[float], accuracies: Sequence[float]) -> dict[str, float]:
     """How well scores rank the true accuracies."""
-    order = sorted(range(len(scores)), key=lambda index: -accuracies[index])[: len(scores) // 10]
+    order = best_tenth(accuracies)
     leaders = sorted(range(len(scores)), key=lambda index: -scores[index])[:10]
-    best_tenth = kendalltau([scores[i] for i in order], [accuracies[i] for i in order])
+    among_best = kendalltau([scores[i] for i in order], [accuracies[i] for i in order])
     return {
         "tau": float(kendalltau(scores, accuracies)[0]),  # type: ignore[arg-type]
         "rho": float(spearmanr(scores, accuracies)[0]),  # type: ignore[arg-type]
-        "tau_best_tenth": float(best_tenth[0]),  # type: ignore[arg-type]
+        "tau_best_tenth": float(among_best[0]),  # type: ignore[arg-type]
         "best_of_top_10": max(accuracies[i] for i in leaders),
     }
 
 
+def alpha_scores(gates: Sequence[Sequence[float]], paths: Sequence[Choices]) -> list[float]:
+    """The logarithm of the product of what architecture weights give to each operation of a path.
+
+    A search without a budget returns the connected architecture of which it is largest. Weights of whole edges would
+    add the same to all, since every edge of this space has an operation.
+
+    Args:
+        gates: Per slot the weights of its operations, which sum to one.
+        paths: Per slot the index of an operation.
+    """
+    logarithms = [[math.log(weight) if weight > 0 else -math.inf for weight in weights] for weights in gates]
+    return [
+        sum(of_slot[index] for of_slot, choice in zip(logarithms, path, strict=True) for index in indices_of(choice))
+        for path in paths
+    ]
+
+
+def together(rows: list[dict[str, Any]]) -> str:
+    """All rows as one JSON text: the true accuracies that rankings are compared with once, then a line per row."""
+    accuracies = next((found["accuracies"] for found in rows if "accuracies" in found), [])
+    assert all(found.get("accuracies", accuracies) == accuracies for found in rows), "rows are judged by one table"
+    lines = [json.dumps({name: found[name] for name in found if name != "accuracies"}) for found in rows]
+    return '{"accuracies": ' + json.dumps(accuracies) + ',\n"rows": [\n' + ",\n".join(lines) + "\n]}\n"
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a line per kind of data and method, mean and standard deviation over seeds."""
-    columns = ("method", "data", "images", "found %", "regret", "tau", "rho", "tau of best tenth", "best of ten %", "s")
-    lines = [f"| {' | '.join((*columns, 'seeds'))} |", "|---" * (len(columns) + 1) + "|"]
+    head = ("method", "data", "images", "found %", "regret", "tau", "tau of alpha", "rho", "tau of best tenth")
+    columns = (*head, "best of ten %", "s", "seeds")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for found in rows:
         groups.setdefault((found["method"], found["kind"]), []).append(found)
@@ -47,8 +77,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             kind,
             f"{found[0]['images']:,}",
             spread(found, "accuracy", 2),
-            spread(found, "regret", 2),
-            *(spread(found, name, 3) for name in ("tau", "rho", "tau_best_tenth")),
+            spread([{"regret": BEST - row["accuracy"]} for row in found], "regret", 2),
+            *(spread(found, name, 3) for name in ("tau", "tau_of_alpha", "rho", "tau_best_tenth")),
             spread(found, "best_of_top_10", 2),
             spread(found, "seconds", 0),
             str(len(found)),
@@ -58,7 +88,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def spread(rows: list[dict[str, Any]], name: str, digits: int) -> str:
-    """Mean, and standard deviation of several."""
+    """Mean, and sample standard deviation of several."""
     values = [value for row in rows if (value := row.get(name)) is not None and math.isfinite(value)]
     if not values:
         return "-"

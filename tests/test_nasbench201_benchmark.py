@@ -4,10 +4,12 @@ import dataclasses
 import io
 import itertools
 import json
+import math
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,9 +17,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from prefect.states import Completed, Failed
 from safetensors.torch import save_file
+from scipy.stats import kendalltau
 
 from benchmarks import nasbench201 as benchmark
 from benchmarks import nasbench201_figures as figures
+from benchmarks import nasbench201_intervals as intervals
 from benchmarks.common import TrueLabels
 from nas_core.search_spaces.nasbench201 import EDGES, OPERATIONS, NasBench201
 from nas_core.seeding import generator
@@ -186,6 +190,90 @@ def test_rank_figures_by_hand():
     assert figures["tau"] == pytest.approx(1 - 2 / 190)
     assert figures["tau_best_tenth"] == -1
     assert figures["best_of_top_10"] == 19
+
+
+def test_scores_by_alpha_are_products_of_its_weights():
+    """Two slots; the second one's first operation has no chance at all."""
+    scores = figures.alpha_scores([[0.5, 0.5], [0.0, 0.25, 0.75]], [(0, 1), (1, 2), (1, 0)])
+    assert [math.exp(score) for score in scores] == pytest.approx([0.125, 0.375, 0.0])
+
+
+@pytest.mark.parametrize(("method", "ranks"), [("darts", True), ("pc-darts", False)])
+def test_differentiable_rows_rank_by_alpha_and_by_a_supernet_of_all_channels(
+    settings: benchmark.Settings, tmp_path: Path, monkeypatch, method: str, ranks: bool
+):
+    """With partial channels a path of one operation is no architecture."""
+    _, strategy = benchmark.specs(method)
+    short = (NasBench201Spec(channels=4, cells=1), strategy.model_copy(update={"epochs": 1}))
+    monkeypatch.setattr(benchmark, "specs", lambda _: short)
+    monkeypatch.setattr(benchmark, "RANKED", 20)
+    here = dataclasses.replace(settings, out=tmp_path)
+    benchmark.row.fn(here, "noise", method, 0)
+    row = json.loads(here.row("noise", method, 0).read_text())
+    assert -1 <= row["tau_of_alpha"] <= 1
+    assert ("tau" in row, "scores" in row) == (ranks, ranks)
+    best, found = figures.alpha_scores(
+        row["gates"], [tuple(np.argmax(row["gates"], axis=1).tolist()), SPACE.choices(SPACE.parse(row["architecture"]))]
+    )
+    assert best >= found
+    if SPACE.is_connected(tuple(np.argmax(row["gates"], axis=1).tolist())):
+        assert best == found
+
+
+def test_the_table_rounds_regret_last_and_leaves_out_what_a_row_lacks():
+    """Regret scatters as what is found does."""
+    searched = {"method": "darts", "kind": "real", "images": 64, "seconds": 3.0, "tau": 0.5, "tau_of_alpha": 0.25}
+    partial = {"method": "pc-darts", "kind": "real", "images": 64, "seconds": 3.0, "tau_of_alpha": 0.75}
+    rows = [searched | {"accuracy": 93.264}, searched | {"accuracy": 93.236}, partial | {"accuracy": 94.37}]
+    head, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in figures.table(rows).splitlines())
+    first, second = (dict(zip(head, line, strict=True)) for line in lines)
+    assert (first["found %"], first["regret"]) == ("93.25 ± 0.02", "1.12 ± 0.02")
+    assert (first["tau"], first["tau of alpha"]) == ("0.500 ± 0.000", "0.250 ± 0.000")
+    assert (second["tau"], second["tau of alpha"], second["regret"], second["seeds"]) == ("-", "0.750", "0.00", "1")
+
+
+def test_all_rows_in_one_file_share_the_accuracies():
+    rows = [{"method": "a", "accuracies": [1.0, 2.0], "scores": [2.0, 1.0]}, {"method": "b"}]
+    kept = json.loads(figures.together(rows))
+    assert kept == {"accuracies": [1.0, 2.0], "rows": [{"method": "a", "scores": [2.0, 1.0]}, {"method": "b"}]}
+    with pytest.raises(AssertionError, match="one table"):
+        figures.together([*rows, {"method": "c", "accuracies": [1.0, 3.0]}])
+
+
+def test_taus_of_resamples_are_kendalls():
+    """As scipy has them, ties and repeated architectures included."""
+    draws = np.random.default_rng(1)
+    scores, accuracies = draws.integers(5, size=20).tolist(), draws.normal(size=20).tolist()
+    chosen = draws.integers(20, size=(3, 20))
+    counts = np.stack([np.bincount(resample, minlength=20) for resample in chosen]).astype(float)
+    wanted = [kendalltau(np.take(scores, resample), np.take(accuracies, resample))[0] for resample in chosen]
+    assert intervals.taus(scores, accuracies, counts) == pytest.approx(wanted)
+
+
+def test_comparisons_are_of_the_seeds_that_both_have():
+    """Noise against the truth on synthetic images, and in the wrong order on real ones."""
+    draws = np.random.default_rng(2)
+    accuracies = draws.normal(size=100).tolist()
+
+    def row(method: str, kind: str, seed: int, scores: list[float]) -> dict:
+        return {"method": method, "kind": kind, "seed": seed, "scores": scores}
+
+    rows = [row("naswot", "synthetic", seed, accuracies) for seed in (0, 1)]
+    rows += [row("naswot", "noise", seed, draws.normal(size=100).tolist()) for seed in (1, 2)]
+    rows += [
+        row("naswot", "real", 0, [-accuracy for accuracy in accuracies]),
+        {"method": "x", "kind": "real", "seed": 0},
+    ]
+    against_real, against_noise = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in intervals.lines(rows, accuracies)
+    )
+    assert against_real[1:] == [
+        "naswot, real", "all 100", "0", "1.000", "-1.000", "+2.000", "+2.000 to +2.000",
+    ]  # fmt: skip
+    assert against_noise[1:4] == ["naswot, noise", "all 100", "1"]
+    low, high = map(float, against_noise[-1].split(" to "))
+    assert low < float(against_noise[-2]) < high < 2
+    assert intervals.best_tenth([float(number) for number in range(30)]) == [29, 28, 27]
 
 
 def test_true_labels_stay_with_their_images(settings: benchmark.Settings):

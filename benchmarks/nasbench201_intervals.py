@@ -52,6 +52,8 @@ COMPARISONS = (
     on("synthetic", "spos-colours-macs", "counting"),
     on("synthetic", "spos-colours-scores", "training-free"),
     on("real", "spos-colours-scores", "training-free"),
+    Comparison(("spos", "synthetic"), ("spos", "real")),
+    Comparison(("spos-colours", "synthetic"), ("spos-colours", "real")),
     Comparison(("spos-colours-macs", "synthetic"), ("spos-colours-macs", "real")),
     Comparison(("spos-colours-scores", "synthetic"), ("spos-colours-scores", "real")),
     on("synthetic", "counting", "training-free", best=True),
@@ -145,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=Path, help="rows.json of the benchmark's --out")
     kept = json.loads(parser.parse_args().rows.read_text())
-    columns = ("ranking", "against", "architectures", "seeds", "tau", "against", "difference", "95 % of resamples")
+    columns = ("ranking", "other", "architectures", "seeds", "tau", "tau of other", "difference", "95 % of resamples")
     print(f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *lines(kept["rows"], kept["accuracies"]), sep="\n")
 
 

@@ -1,4 +1,8 @@
-"""Stand-ins that several tests share: a teacher whose classes are easy to see, a killed process, a malicious file."""
+"""Stand-ins that several tests share.
+
+A teacher whose classes are easy to see, canvases whose windows tell where they are from, a killed process, a malicious
+file.
+"""
 
 from pathlib import Path
 
@@ -58,3 +62,22 @@ class Particular(ResNet):
 def halves(side: int) -> Teacher:
     """A teacher of two classes, for images of one channel and a side in pixels."""
     return Teacher(Halves(), (1, side, side), (0.5,), (0.25,), ("above", "below"))
+
+
+def coded_canvases(count: int) -> Tensor:
+    """Canvases of 10 x 10 whose pixel in row r and column c is 10 r + c, so that a window tells where it is from."""
+    return torch.arange(100, dtype=torch.uint8).reshape(1, 1, 10, 10).repeat(count, 1, 1, 1)
+
+
+def place_of(window: Tensor) -> tuple[int, int, bool]:
+    """Row and column of a window (1, height, width) of a coded canvas, and whether it is mirrored.
+
+    Raises:
+        AssertionError: If it is anything else than what the canvas has there.
+    """
+    mirrored = bool(window[0, 0, 0] > window[0, 0, -1])
+    upright = window.flip(2) if mirrored else window
+    top, left = divmod(int(upright[0, 0, 0]), 10)
+    rows, columns = (slice(first, first + side) for first, side in zip((top, left), window.shape[1:], strict=True))
+    assert torch.equal(upright, coded_canvases(1)[0, :, rows, columns])
+    return top, left, mirrored

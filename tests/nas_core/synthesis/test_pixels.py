@@ -2,10 +2,11 @@
 
 import copy
 import dataclasses
+import itertools
 
 import pytest
 import torch
-from doubles import Interruption, halves
+from doubles import Interruption, coded_canvases, halves, place_of
 from pydantic import ValidationError
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -16,7 +17,7 @@ from nas_core.ops.initialisation import initialise
 from nas_core.schedule import warmup_cosine
 from nas_core.seeding import generator
 from nas_core.settings.synthesis import GeneratorSpec, LabelCalibration, LossWeights, PixelSpec, PixelStage
-from nas_core.synthesis import objective, pixels
+from nas_core.synthesis import pixels
 from nas_core.synthesis.build import check_synthesis
 from nas_core.synthesis.config import SynthesisConfig
 from nas_core.synthesis.labels import one_hot, shard_classes
@@ -231,26 +232,49 @@ def test_every_stage_has_an_optimiser_of_its_own():
     assert counts == [1, 2, 3, 4, 1, 2]
 
 
-@pytest.fixture
-def views(monkeypatch) -> list[tuple[Tensor, Tensor]]:
-    """What the optimiser showed the teacher, and the teacher's logits."""
-    seen: list[tuple[Tensor, Tensor]] = []
+def test_a_coarse_stage_shows_the_teacher_windows_of_the_averaged_canvas(views: list[tuple[Tensor, Tensor]]):
+    """A canvas of 6x8 and an input of 6x6 are 3x4 and 3x3 at divisor 2; the last stage sees the input's size.
 
-    class Watched(objective.ObservedTeacher):
-        def __call__(self, x: Tensor):
-            logits, statistics = super().__call__(x)
-            seen.append((x.detach().clone(), logits.detach().clone()))
-            return logits, statistics
+    Steps of almost no length leave the canvas as it was; a window may be mirrored.
+    """
+    stages = (PixelStage(divisor=2, iterations=8), PixelStage(iterations=1))
+    made = engine(stages=stages, warmup=0, learning_rate=1e-9)
+    start = torch.randint(256, (4, 1, 6, 8), generator=generator(0, "start"), dtype=torch.uint8)
+    made.make(TARGETS, generator(0, "test"), start=start)
+    averaged = made.teacher.normalise(start).reshape(4, 1, 3, 2, 4, 2).mean((3, 5))
+    windows = [averaged[..., :3], averaged[..., 1:]]
+    windows += [window.flip(3) for window in windows]
+    coarse, (last, _) = views[:-1], views[-1]
+    assert len(coarse) == 8
+    assert all(any(torch.allclose(view, window, atol=1e-5) for window in windows) for view, _ in coarse)
+    assert last.shape == (4, 1, 6, 6)
 
-    monkeypatch.setattr(objective, "ObservedTeacher", Watched)
-    return seen
+
+@pytest.mark.parametrize("may_flip", [False, True])
+def test_every_step_shows_the_batch_one_window_at_any_offset(views: list[tuple[Tensor, Tensor]], may_flip: bool):
+    """Steps of almost no length leave the canvases as they were, whose pixels say where they are."""
+    teacher = dataclasses.replace(halves(8), flip_invariant=may_flip)
+    made = engine(teacher=teacher, canvas_size=(10, 10), learning_rate=1e-9)
+    made.make(TARGETS, generator(0, "test"), start=coded_canvases(4))
+    shown = [{place_of(image) for image in teacher.to_bytes(view)} for view, _ in views]
+    assert [len(places) for places in shown] == [1] * 60
+    places = [place for (place,) in shown]
+    assert {(top, left) for top, left, _ in places} == set(itertools.product(range(3), repeat=2))
+    mirrored = sum(flipped for *_, flipped in places)
+    # Of 60 fair coins the standard deviation is 3.9.
+    assert abs(mirrored - 30) < 5 * 3.9 if may_flip else mirrored == 0
 
 
-def test_a_coarse_stage_shows_the_teacher_the_averaged_canvas(views: list[tuple[Tensor, Tensor]]):
-    """A canvas of 6x8 and an input of 6x6 are 3x4 and 3x3 at divisor 2; the last stage sees the input's size."""
-    stages = (PixelStage(divisor=2, iterations=2), PixelStage(iterations=1))
-    engine(stages=stages, warmup=0).make(TARGETS, generator(0, "test"))
-    assert [tuple(view.shape[2:]) for view, _ in views] == [(3, 3), (3, 3), (6, 6)]
+@pytest.mark.parametrize("seed", range(3))
+def test_a_step_moves_the_pixels_of_its_window_and_no_others(seed: int):
+    start = torch.randint(100, 156, (4, 1, 9, 8), generator=generator(0, "start"), dtype=torch.uint8)
+    made = engine(canvas_size=(9, 8), stages=(PixelStage(iterations=1),), warmup=0, learning_rate=1.0)
+    images = made.make(TARGETS, generator(seed, "test"), start=start)
+    changed = (images.canvases != start).any(dim=0)[0]
+    top, left = changed.nonzero()[0].tolist()
+    window = torch.zeros(9, 8, dtype=torch.bool)
+    window[top : top + 6, left : left + 6] = True
+    assert torch.equal(changed, window)
 
 
 def test_pixels_stay_in_the_range_of_images_after_every_step(views: list[tuple[Tensor, Tensor]]):

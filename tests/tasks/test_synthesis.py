@@ -4,8 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.nn.functional import cross_entropy
 
 from flows.config_file import read_config
+from nas_core.synthesis.labels import entropy
 from storage.dataset import SyntheticStore
 from storage.manifests import Manifest
 from tasks.building import load_teacher
@@ -86,3 +89,35 @@ def test_shards_of_the_generator_are_drawn_by_what_was_learned(tmp_path: Path):
         assert np.array_equal(store.read(1, 0, "targets"), store.read(0, 0, "soft_labels"))
     assert digests[0] == digests[1]
     assert not set(digests[0]) & set(digests[2])
+
+
+def test_labels_are_met_at_the_temperature_that_they_were_made_at(tmp_path: Path):
+    """Where no step moves anything, the logits of both rounds are 4 x log(labels of the first), up to a constant.
+
+    So one-hot targets, at temperature 1, cost what these logits give their classes; the labels cost their own entropy.
+    """
+    settings = (
+        "synthesis.canvas=[8, 8]", "synthesis.labels={temperature: 4, windows: 1, start: canvas}",
+        "synthesis.engine.learning_rate=1e-9", "synthesis.engine.warmup=0", "synthesis.engine.stages=[{iterations: 2}]",
+    )  # fmt: skip
+    store = synthesised(tmp_path / "run", *settings)
+    labels = torch.from_numpy(store.read(0, 0, "soft_labels"))
+    classes = torch.from_numpy(store.read(0, 0, "targets")).argmax(1)
+    hard, soft = (torch.from_numpy(store.read(number, 0, "losses")) for number in range(2))
+    torch.testing.assert_close(hard, cross_entropy(4 * labels.log(), classes, reduction="none"), rtol=0, atol=0.02)
+    torch.testing.assert_close(soft, entropy(labels), rtol=0, atol=0.02)
+
+
+def test_shards_start_from_noise_of_their_own(tmp_path: Path):
+    """A step of almost no length leaves the noise as it is, whatever the class."""
+    settings = (
+        "synthesis.shards=2", "synthesis.engine.learning_rate=1e-9", "synthesis.engine.warmup=0",
+        "synthesis.engine.stages=[{iterations: 1}]",
+    )  # fmt: skip
+    run = run_in(tmp_path / "run", *settings)
+    noise = initialise_noise.work(run, "noise", "key")
+    for shard in range(2):
+        synthesize.work(run, f"synthesis-{shard}", "key", noise, round=0, shard=shard)
+    store = SyntheticStore.open(run.layout.dataset)
+    first, second = (store.read(0, shard, "canvases") for shard in range(2))
+    assert not np.array_equal(first, second)

@@ -11,7 +11,7 @@ from doubles import Interruption, halves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
@@ -49,7 +49,9 @@ def engine(**changes) -> GeneratorSynthesis:
             | changes
         )
     )
-    config = SynthesisConfig(canvas=(8, 10), batch_size=8, engine=spec, labels=LabelCalibration(windows=1))
+    config = SynthesisConfig(
+        canvas=(8, 10), batch_size=8, engine=spec, labels=LabelCalibration(temperature=2, windows=1)
+    )
     built = build_engine(halves(8), config)
     assert isinstance(built, GeneratorSynthesis)
     return built
@@ -303,6 +305,14 @@ def test_targets_are_met_at_their_temperature():
     assert not torch.equal(cold.canvases, warm.canvases)
     even = drawing.make(soft, generator(0, "test"), target_temperature=1e6)
     torch.testing.assert_close(even.losses, torch.full((8,), math.log(2)))
+
+
+@pytest.mark.parametrize("refinement", [None, PixelSpec(stages=(PixelStage(iterations=2),), warmup=0)])
+def test_labels_of_one_window_are_the_last_predictions(views: list[tuple[Tensor, Tensor]], refinement):
+    """At the labels' temperature of 2, of the drawing or of its refinement, whatever the targets' temperature."""
+    made = learned_engine(steps=6, adaptation=2, refinement=refinement)
+    images = made.make(TARGETS, generator(0, "test"), target_temperature=3.0)
+    torch.testing.assert_close(images.soft_labels, (views[-1][1] / 2).softmax(1))
 
 
 @settings(max_examples=25, deadline=None)

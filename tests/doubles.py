@@ -1,14 +1,16 @@
 """Stand-ins that several tests share.
 
-A teacher whose classes are easy to see, canvases whose windows tell where they are from, a killed process, a malicious
-file.
+A teacher whose classes are easy to see, canvases whose windows tell where they are from, favourites that only a budget
+stops, a killed process, a malicious file.
 """
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from nas_core.strategies.alpha import ArchitectureWeights
 from nas_core.teachers.networks import ResNet
 from nas_core.teachers.teacher import Teacher
 
@@ -81,3 +83,15 @@ def place_of(window: Tensor) -> tuple[int, int, bool]:
     rows, columns = (slice(first, first + side) for first, side in zip((top, left), window.shape[1:], strict=True))
     assert torch.equal(upright, coded_canvases(1)[0, :, rows, columns])
     return top, left, mirrored
+
+
+def favour_the_dearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let architecture weights start with the dearest operation of every slot far ahead of the others."""
+    start = ArchitectureWeights.__init__
+
+    def favouring(alpha, space, *given, **named) -> None:
+        start(alpha, space, *given, **named)
+        for logits, costs in zip(alpha.logits, space.macs_table.operations, strict=True):
+            logits.data[costs.index(max(costs))] += 5
+
+    monkeypatch.setattr(ArchitectureWeights, "__init__", favouring)

@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from doubles import favour_the_dearest
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.errors import InputError
 from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, rebuild_network, spaces
+from nas_core.seeding import generator
 from nas_core.strategies import Budget, Strategy, macs_budget, strategies
+from nas_core.strategies.alpha import ArchitectureWeights
 
 ENTRIES = yaml.safe_load(Path(__file__).with_name("small.yaml").read_text())
 SMALL_SPACES = {entry: {"name": entry} | values for entry, values in ENTRIES.items()}
@@ -96,9 +99,14 @@ def refusal(strategy: Strategy, space: SearchSpace, budget: Budget) -> str | Non
 
 
 @pytest.mark.parametrize(("space_name", "strategy_name"), PAIRS, ids=lambda name: name)
-def test_a_pair_searches_and_resumes_or_says_why_not(make_task, space_name: str, strategy_name: str):
+def test_a_pair_searches_and_resumes_or_says_why_not(make_task, monkeypatch, space_name: str, strategy_name: str):
+    """Within a tenth of the way from the cheapest architecture to the dearest, which architecture weights favour."""
+    favour_the_dearest(monkeypatch)
     space, strategy = small_space(space_name), strategies.build(small_strategy(strategy_name))
-    task = make_task(space, sum(space.macs_range()) // 2)
+    cheapest, dearest = space.macs_range()
+    task = make_task(space, cheapest + (dearest - cheapest) // 10)
+    favourite = ArchitectureWeights(space, generator(task.seed, "toy.alpha"), task.device).derive(macs_budget())
+    assert not task.budget.allows(space, space.choices(favourite))
     reason = refusal(strategy, space, task.budget)
     assert (reason is not None) == ((space_name, strategy_name) in REFUSED), reason
     if reason is not None:
@@ -112,8 +120,8 @@ def test_a_pair_searches_and_resumes_or_says_why_not(make_task, space_name: str,
     assert space.parse(json.loads(json.dumps(outcome.architecture.notation))) == outcome.architecture
     rebuilt = rebuild_network(SMALL_SPACES[space_name], space.input_shape, space.num_classes, str(outcome.architecture))
     assert rebuilt.eval()(torch.zeros(2, *space.input_shape)).shape == (2, space.num_classes)
-    # The search curve names an architecture within the budget at any time.
-    for record in outcome.search:
+    # What the search curve names, and what is rated, is within the budget at any time.
+    for record in [*outcome.search, *outcome.candidates]:
         assert task.budget.allows(space, space.choices(space.parse(record["architecture"])))
     json.dumps([outcome.search, outcome.training, outcome.candidates])
 

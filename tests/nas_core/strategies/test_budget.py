@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
+from doubles import favour_the_dearest
 from pydantic import ValidationError
 
 from nas_core.checkpoint import Checkpoint
@@ -13,6 +14,7 @@ from nas_core.ops.cost import count_parameters
 from nas_core.ops.latency import LatencyTable, key
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.strategies import Budget, latency_budget, macs_budget, parameter_budget, strategies
+from nas_core.strategies.rating import Rating
 
 SPACE = NasBench201(4, 1, input_shape=(3, 8, 8), num_classes=4)
 
@@ -36,10 +38,12 @@ BUDGETS = {
 }
 
 
-def half_way(name: str) -> Budget:
+def tight(name: str) -> Budget:
+    """A tenth of the way from the cheapest architecture to the dearest."""
     free = BUDGETS[name]()
     low, high = SPACE.cost_range(free.table(SPACE))
-    return BUDGETS[name]((low + high) // 2 / free.steps if free.steps > 1 else (low + high) // 2)
+    limit = low + (high - low) // 10
+    return BUDGETS[name](limit / free.steps if free.steps > 1 else limit)
 
 
 @pytest.mark.parametrize("name", BUDGETS)
@@ -68,19 +72,49 @@ def test_a_mixture_costs_what_its_paths_cost_on_average():
     assert float(BUDGETS["latency_ms"]().expected(SPACE, mixture)) == pytest.approx(2.05 + 6 * 3 * 0.7 / 2, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", BUDGETS)
-@pytest.mark.parametrize("strategy", ["spos", "darts", "proxyless", "proxyless-rl"])
-def test_every_kind_of_strategy_keeps_any_budget(make_task, name, strategy):
-    small = {"epochs": 1, "alpha_start": 0, "alpha_every": 1, "population": 3, "generations": 1}
-    small |= {"parents": 1, "crossovers": 0, "mutants": 0, "recalibration_batches": 1}
-    spec = strategies.spec(strategy)
-    values = {field: value for field, value in small.items() if field in spec.model_fields}
-    budget = half_way(name)
-    outcome = strategies.build(spec.model_validate(values)).search(make_task(SPACE, budget=budget), Checkpoint())
-    cost = budget.of(SPACE, SPACE.choices(outcome.architecture))
-    assert cost <= budget.reference(SPACE)
-    assert outcome.search[-1][name] == cost
-    assert [record[name] for record in outcome.front(name)] == sorted(c[name] for c in outcome.front(name))
+SMALL = {"epochs": 1, "alpha_start": 0, "alpha_every": 1, "population": 4, "generations": 2, "parents": 1}
+SMALL |= {"crossovers": 1, "mutants": 1, "recalibration_batches": 1, "images": 8, "scores": ("macs",)}
+SMALL |= {"architectures": 2, "rungs": 2, "eta": 2}
+PRIOR = {"pool": 8, "images": 8, "scores": ("macs",)}
+STRATEGIES = {
+    "darts": {}, "proxyless": {}, "proxyless-rl": {}, "spos": {}, "spos from a prior": {"prior": PRIOR},
+    "random": {"rungs": 1}, "successive-halving": {"prior": PRIOR}, "training-free": {},
+}  # fmt: skip
+
+
+class TheDearerTheBetter(Rating):
+    """A score of a path, or of a network that stands alone."""
+
+    def __init__(self, *_) -> None:
+        pass
+
+    def __call__(self, network, *path) -> float:
+        return float(SPACE.macs(*path) if path else count_parameters(network))
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_every_kind_of_strategy_keeps_any_budget_that_its_favourites_exceed(make_task, kind, monkeypatch):
+    """Of all that is recorded nothing is beyond a limit that the result without one exceeds."""
+    favour_the_dearest(monkeypatch)
+    for module in ("spos", "successive_halving"):
+        monkeypatch.setattr(f"nas_core.strategies.{module}.Rating", TheDearerTheBetter)
+    monkeypatch.setattr("nas_core.strategies.mixture.RECALIBRATION_BATCHES", 1)
+    spec = strategies.spec(kind.split()[0])
+    values = {field: value for field, value in SMALL.items() if field in spec.model_fields}
+    strategy = strategies.build(spec.model_validate(values | STRATEGIES[kind]))
+    unlimited = strategy.search(make_task(SPACE, images=16), Checkpoint())
+    for name in BUDGETS:
+        budget = tight(name)
+        limit = budget.reference(SPACE)
+        assert budget.of(SPACE, SPACE.choices(unlimited.architecture)) > limit
+        outcome = strategy.search(make_task(SPACE, images=16, budget=budget), Checkpoint())
+        cost = budget.of(SPACE, SPACE.choices(outcome.architecture))
+        assert outcome.search[-1][name] == cost
+        for record in [*outcome.search, *outcome.candidates]:
+            assert record[name] == budget.of(SPACE, SPACE.choices(SPACE.parse(record["architecture"]))) <= limit
+        front = [record[name] for record in outcome.front(name)]
+        assert front == sorted(front)
+        assert all(paid <= limit for paid in front)
 
 
 TWO = SPACE.restrict(dict.fromkeys(range(6), ("nor_conv_1x1", "nor_conv_3x3")))

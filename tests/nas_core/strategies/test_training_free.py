@@ -40,13 +40,14 @@ def test_ranks_are_put_together_as_in_az_nas():
 
 
 def test_counting_parameters_finds_the_largest_network_within_the_budget(make_task, space):
-    """The score is the parameters, so that the answer is known: six 3 x 3 convolutions, or as many as fit."""
+    """The score is the parameters, so that the answer is known: six 3 x 3 convolutions, or the three that fit."""
     everything = {"scores": ["parameters"], "population": 60, "generations": 8, "crossovers": 20, "mutants": 20}
     outcome = search(**everything, parents=10).search(make_task(space), Checkpoint())
     assert outcome.architecture.operations == ("nor_conv_3x3",) * 6
     budget = sum(space.macs_range()) // 2
     outcome = search(**everything, parents=10).search(make_task(space, budget), Checkpoint())
     assert all(candidate["macs"] <= budget for candidate in outcome.candidates)
+    assert outcome.architecture.operations.count("nor_conv_3x3") == 3
 
 
 def test_every_candidate_is_compared_with_all_and_none_is_scored_twice(make_task, space):

@@ -3,17 +3,20 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from flows.config_file import read_config
 from nas_core.errors import InputError
 from nas_core.ops.latency import LatencyTable
+from nas_core.seeding import generator
 from nas_core.teachers import teachers
 from nas_core.training.augmentation import Augmentation
+from nas_core.training.distillation import distillation_loss
 from storage.errors import StorageError
 from storage.files import read_json
 from tasks.building import build_space, preflight
 from tasks.latency import write_latency_table
-from tasks.run import open_run
+from tasks.run import Run, open_run
 from tasks.search import search_task
 from tasks.status import progress_table
 from tasks.verification import forget_damaged
@@ -82,3 +85,12 @@ def test_an_impossible_latency_is_refused_with_the_smallest_possible(tmp_path: P
         preflight(read_config(PROJECT / "configs" / "digits.yaml", (*TINY, *settings)))
     with pytest.raises(InputError, match="no folder"):
         write_latency_table(config, tmp_path / "none" / "t.json", device="cpu", batch_size=1, repetitions=1)
+
+
+def test_supernets_learn_by_the_loss_at_the_configs_temperature(finished: Run):
+    search = finished.config.search.model_copy(update={"temperature": 7.5})
+    run = finished.model_copy(update={"config": finished.config.model_copy(update={"search": search})})
+    student, teacher = torch.randn(2, 4, 10, generator=generator(0, "logits")).unbind()
+    task = search_task(run)
+    assert task.temperature == 7.5
+    assert torch.equal(task.objective(student, teacher), distillation_loss(student, teacher, 7.5))

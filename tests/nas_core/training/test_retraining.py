@@ -13,6 +13,7 @@ from nas_core.search_spaces import spaces
 from nas_core.search_spaces.darts import DartsSpace
 from nas_core.search_spaces.nasbench201 import NasBench201
 from nas_core.seeding import generator
+from nas_core.training.distillation import distillation_loss
 from nas_core.training.retraining import Student, augmentation, check_retraining, retrain
 from nas_core.training.styles import STYLES, RetrainConfig
 
@@ -97,6 +98,18 @@ def test_the_average_of_the_weights_is_the_result(make_batches):
     for name, averaged in network.state_dict().items():
         if averaged.is_floating_point():
             torch.testing.assert_close(averaged, 2 / 11 * snapshots[0][name] + 9 / 11 * snapshots[1][name])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 20.0])
+def test_the_loss_is_the_distillation_loss_at_its_temperature(make_batches, temperature):
+    """One step of all images: the loss is that of the logits before it."""
+    network, batches, seen = make_network(), make_batches(16, 16), []
+    network.register_forward_hook(lambda _, inputs, logits: seen.append((inputs[0], logits.detach())))
+    config = RetrainConfig(epochs=1, temperature=temperature, **SHORT)
+    (record,) = retrain(network, batches, config, 0, Checkpoint())
+    ((images, logits),) = seen
+    expected = distillation_loss(logits, batches.teacher.logits(images), temperature)
+    assert record["loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_what_a_network_does_not_have_is_left_out(make_batches):

@@ -11,14 +11,11 @@ from nas_core.baselines import check_baselines
 from nas_core.config import RunConfig
 from nas_core.device import resolve_device
 from nas_core.errors import InputError
-from nas_core.evaluation.data import LabelledImages
 from nas_core.evaluation.dataset_quality import check_verifier
-from nas_core.finetuning import check_finetuning
 from nas_core.memory import canvas_bytes, check_memory
 from nas_core.registry import Spec
 from nas_core.search_spaces import SearchSpace, spaces
 from nas_core.search_spaces.lookup import AccuracyTable
-from nas_core.settings.data import data_sources
 from nas_core.settings.spaces import ScalableSpec
 from nas_core.settings.synthesis import ImportedSpec
 from nas_core.strategies import Budget, make_budget, strategies
@@ -31,6 +28,7 @@ from storage.errors import StorageError
 from storage.files import digest_of_json
 from storage.imports import open_images
 from tasks.execution import check_execution
+from tasks.real_data import check_real_data
 from tasks.run import Checked
 
 
@@ -65,33 +63,6 @@ def _table(path: Path, column: str, _written: int | None) -> AccuracyTable:
     return AccuracyTable.read(path, column)
 
 
-def real_images(key: str, spec: Spec, teacher: Teacher, fingerprint: str | None = None) -> LabelledImages:
-    """The labelled images that a config names, as its teacher sees them.
-
-    Args:
-        key: The section's in the config, such as evaluation.data.
-        spec: The section.
-        teacher: The teacher.
-        fingerprint: Of those that the run began with; None: they may be any.
-
-    Raises:
-        InputError: If they are not there, do not fit, or are other ones by now; begins with the key.
-    """
-    try:
-        images = data_sources.build(spec, teacher=teacher)
-    except InputError as error:
-        raise InputError(f"{key}: {error}") from error
-    if fingerprint not in (None, images.fingerprint()):
-        raise InputError(f"{key}: the images are not those that the run began with: restore them, or run again")
-    return images
-
-
-def named_images(config: RunConfig, teacher: Teacher) -> dict[str, LabelledImages]:
-    """All labelled images that a config names, by the key of their section; see `real_images`."""
-    named = {"evaluation.data": config.evaluation.data, "finetune.data": config.finetune and config.finetune.data}
-    return {key: real_images(key, spec, teacher) for key, spec in named.items() if spec is not None}
-
-
 def preflight(config: RunConfig) -> Checked:
     """Find what would make the run fail, in seconds and without writing anything.
 
@@ -118,7 +89,7 @@ def preflight(config: RunConfig) -> Checked:
     if table is not None:
         table.check_covers(space)
         sources["evaluation.table"] = digest_of_json(table.accuracies)
-    sources |= _real_sources(config, teacher)
+    sources |= check_real_data(config, teacher)
     return Checked(teacher=teacher.fingerprint(), sources=sources, canvas_bytes=canvas_bytes(teacher, config.synthesis))
 
 
@@ -146,23 +117,6 @@ def _check_imported(config: SynthesisConfig, teacher: Teacher) -> None:
             f"the images in {spec.path} do not make {config.rounds} rounds of {config.shards} shards of "
             f"{config.batch_size} canvases of {canvas}: keep the sizes that `dfnas import-dataset` writes"
         )
-
-
-def _real_sources(config: RunConfig, teacher: Teacher) -> dict[str, str]:
-    """Fingerprints of the real images that a config names, by their key, once they are found to be of use."""
-    found = named_images(config, teacher)
-    if (learned := found.get("finetune.data")) is not None:
-        try:
-            check_finetuning(learned)
-        except InputError as error:
-            raise InputError(f"finetune.data: {error}") from error
-        judging = found.get("evaluation.data")
-        if judging is not None and learned.same_as(judging):
-            raise InputError(
-                "finetune.data holds the same images as evaluation.data: a network must be judged on others than those "
-                "that it learned from"
-            )
-    return {key: images.fingerprint() for key, images in found.items()}
 
 
 def load_verifier(config: RunConfig) -> Teacher | None:

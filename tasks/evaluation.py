@@ -10,8 +10,8 @@ from nas_core.ops.cost import count_parameters, macs_of_call
 from storage.files import digest_of_json, write_json
 from storage.manifests import Manifest
 from tasks.baselines import load_baseline
-from tasks.building import real_images
 from tasks.data import batches, load_images
+from tasks.real_data import real_images
 from tasks.retrain import load_finetuned, load_model
 from tasks.run import Run
 from tasks.stage import Product

@@ -4,7 +4,7 @@ from nas_core.finetuning import finetune
 from storage.files import digest_of_file, digest_of_json, write_json
 from storage.manifests import Manifest
 from tasks.artifacts import task_progress
-from tasks.building import real_images
+from tasks.real_data import real_images
 from tasks.retrain import load_model, write_weights
 from tasks.run import Run
 from tasks.stage import Product, round_figure, stage_checkpoint

@@ -19,7 +19,8 @@ from nas_core.teachers import teachers
 from nas_core.teachers.torchvision_source import one_of
 from nas_core.teachers.weights import read_state_dict, without_prefix
 from storage.files import free_space
-from tasks.building import build_space, load_teacher, named_images, preflight
+from tasks.building import build_space, load_teacher, preflight
+from tasks.real_data import named_images
 
 LONG_SECONDS = 2 * 3600  # of synthesis; more than most people want to wait for a first look
 

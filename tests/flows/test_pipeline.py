@@ -6,11 +6,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from nas_core.search_spaces.nasbench201 import NasBench201
 from storage.files import exclusive
+from tasks.data import load_images
 from tasks.retrain import load_model
+from tasks.run import load_run
 
 PROJECT = Path(__file__).parents[2]
 
@@ -85,6 +89,29 @@ def test_the_student_loads_with_one_call_and_is_the_found_architecture(finished_
     assert sum(p.numel() for p in network.parameters()) == results["student"]["params"]
     space = NasBench201(channels=4, cells=1, input_shape=(1, 8, 8), num_classes=10)
     assert space.macs(space.choices(space.parse(description["architecture"]))) == results["student"]["macs"]
+
+
+def test_the_headline_figures_are_the_students_own_and_of_images_that_it_has_not_seen(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Counted anew: on the real digits against their labels, on the held-out windows against the teacher."""
+    monkeypatch.chdir(PROJECT)
+    network, about = load_model(finished_run)
+    mean, std = about["mean"][0], about["std"][0]
+    student = results_of(finished_run)["student"]
+    with np.load("examples/digits/held_out.npz") as arrays:
+        digits, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
+    run = load_run(finished_run)
+    images, split = load_images(run)
+    windows = images.canvases[split.held_out][:, :, 1:9, 1:9]
+    assert len(windows) == 6
+
+    with torch.no_grad():
+        answers = network((digits / 255 - mean) / std).argmax(1)
+        assert student["top1"] == (answers == labels).sum().item() / 500
+        normalised = (windows / 255 - mean) / std
+        agreed = network(normalised).argmax(1) == run.teacher().module(normalised).argmax(1)
+        assert student["agreement"] == agreed.sum().item() / len(windows)
 
 
 def test_the_report_is_one_page_without_outside_links(finished_run: Path):

@@ -3,16 +3,21 @@
 from pathlib import Path
 
 import pytest
+import torch
 from prefect.logging import disable_run_logger
 from torch import nn
 
 from nas_core.config import RunConfig
 from nas_core.errors import InputError
 from nas_core.ops.cost import count_parameters
+from nas_core.training.augmentation import Augmentation
+from nas_core.training.batches import SyntheticBatches
 from nas_core.training.styles import RetrainConfig
 from storage.manifests import read_manifest
+from tasks import retrain
 from tasks.building import preflight
-from tasks.retrain import load_model, write_weights
+from tasks.data import load_images
+from tasks.retrain import distil, load_model, write_weights
 from tasks.run import Run
 from tasks.stages import retrain_architecture
 
@@ -29,6 +34,21 @@ def test_a_student_may_be_wider_and_deeper_than_what_was_searched(damageable: Ru
     assert about["architecture"] == before["architecture"]
     assert about["space"] == before["space"] | {"channels": 4, "cells": 3}
     assert count_parameters(large) > 4 * count_parameters(small)
+
+
+def test_a_network_trains_on_all_images_that_are_not_held_out_varied_as_the_config_says(
+    finished: Run, monkeypatch: pytest.MonkeyPatch
+):
+    variation = {"crop_scale": 0.5, "cutout": 2, "mixup": 0.5, "color_jitter": 0.25}
+    settings = RetrainConfig.model_validate(finished.config.retrain.model_dump() | variation)
+    run = finished.model_copy(update={"config": finished.config.model_copy(update={"retrain": settings})})
+    given: list[SyntheticBatches] = []
+    monkeypatch.setattr(retrain, "retrain", lambda _network, batches, *_: given.append(batches) or [])
+    distil(run, nn.Identity(), "retrain", "key")
+    (batches,) = given
+    images, split = load_images(run)
+    assert torch.equal(batches.canvases, images.canvases[torch.cat([split.train, split.validation])])
+    assert batches.augmentation == Augmentation(**variation)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

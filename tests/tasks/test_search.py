@@ -15,6 +15,7 @@ from nas_core.training.distillation import distillation_loss
 from storage.errors import StorageError
 from storage.files import read_json
 from tasks.building import build_space, preflight
+from tasks.data import load_images
 from tasks.latency import write_latency_table
 from tasks.run import Run, open_run
 from tasks.search import search_task
@@ -25,6 +26,13 @@ from tests.tasks.conftest import PROJECT, TINY
 GRID = (
     "search.strategy={name: r-darts-l2, order: first, epochs: 1, grid: [{weight_decay: 1.0e-4}, {weight_decay: 5.0}]}"
 )
+
+
+def test_a_search_learns_from_one_part_of_the_images_and_rates_on_another(finished: Run):
+    task = search_task(finished)
+    images, split = load_images(finished)
+    assert torch.equal(task.train.canvases, images.canvases[split.train])
+    assert torch.equal(task.validation.canvases, images.canvases[split.validation])
 
 
 def test_points_of_a_grid_are_made_one_by_one_and_the_best_is_kept(complete, tmp_path: Path):

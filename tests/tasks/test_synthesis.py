@@ -1,6 +1,9 @@
 """Shard-rounds: whose labels and canvases they start from, and which classes they are of."""
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -9,11 +12,15 @@ from torch.nn.functional import cross_entropy
 
 from flows.config_file import read_config
 from nas_core.synthesis.labels import entropy
+from storage.checkpoints import load_checkpoint
 from storage.dataset import SyntheticStore
 from storage.manifests import Manifest
+from tasks import synthesis
 from tasks.building import load_teacher
 from tasks.run import Run
+from tasks.stage import Product
 from tasks.stages import initialise_noise, learn_engine, synthesize
+from tasks.stopping import STOP, StoppedError
 
 PROJECT = Path(__file__).parents[2]
 SMALL = (
@@ -24,6 +31,8 @@ SMALL = (
     "search.validation_fraction=0.5",
     f"teacher.weights={PROJECT / 'examples' / 'digits' / 'teacher.safetensors'}",
 )
+PIXELS = "synthesis.engine.stages=[{iterations: 21}]"
+GENERATOR = "synthesis.engine={name: generator, steps: 6, snapshots: 2, warmup: 1, adaptation: 3, latent: 8, width: 4}"
 
 
 def run_in(directory: Path, *settings: str) -> Run:
@@ -45,13 +54,13 @@ def synthesised(directory: Path, *settings: str) -> SyntheticStore:
 
 
 def test_targets_of_a_round_are_the_labels_of_the_round_before(tmp_path: Path):
-    store = synthesised(tmp_path / "run", "synthesis.engine.stages=[{iterations: 21}]")
+    store = synthesised(tmp_path / "run", PIXELS)
     assert sorted(store.read(0, 0, "targets").argmax(1)) == list(range(10))
     assert np.array_equal(store.read(1, 0, "targets"), store.read(0, 0, "soft_labels"))
 
 
 def test_only_chosen_classes_are_asked_for(tmp_path: Path):
-    settings = ("synthesis.classes=[3, '8']", "synthesis.engine.stages=[{iterations: 21}]")
+    settings = ("synthesis.classes=[3, '8']", PIXELS)
     classes = synthesised(tmp_path / "run", *settings).read(0, 0, "targets").argmax(1)
     assert np.bincount(classes).tolist() == [0, 0, 0, 5, 0, 0, 0, 0, 5]
 
@@ -59,15 +68,17 @@ def test_only_chosen_classes_are_asked_for(tmp_path: Path):
 @pytest.mark.parametrize(("start", "same"), [("canvas", True), ("noise", False)])
 def test_a_round_starts_from_noise_or_from_the_canvases_before(tmp_path: Path, start: str, same: bool):
     """Steps of almost no length leave the canvases where they started."""
-    settings = (
-        f"synthesis.labels.start={start}", "synthesis.engine.learning_rate=1e-9",
-        "synthesis.engine.stages=[{iterations: 21}]",
-    )  # fmt: skip
+    settings = (f"synthesis.labels.start={start}", "synthesis.engine.learning_rate=1e-9", PIXELS)
     store = synthesised(tmp_path / "run", *settings)
     assert np.array_equal(store.read(1, 0, "canvases"), store.read(0, 0, "canvases")) is same
 
 
-GENERATOR = "synthesis.engine={name: generator, steps: 6, snapshots: 2, warmup: 1, latent: 8, width: 4}"
+def learned_by(run: Run, noise: Product) -> Product:
+    """What the engine has learned, with the manifest by which shards know it."""
+    learned = learn_engine.work(run, "learn", "key", noise)
+    manifest = Manifest(piece="learn", key="key", digest=learned.digest, files={}, figures={}, seconds=0.0)
+    manifest.write(run.layout.manifest("learn"))
+    return learned
 
 
 def test_shards_of_the_generator_are_drawn_by_what_was_learned(tmp_path: Path):
@@ -75,12 +86,9 @@ def test_shards_of_the_generator_are_drawn_by_what_was_learned(tmp_path: Path):
     digests = []
     for name, seed in (("one", 0), ("two", 0), ("other", 1)):
         run = run_in(tmp_path / name, GENERATOR, f"seed={seed}")
-        noise = initialise_noise.work(run, "noise", "key")
-        learned = learn_engine.work(run, "learn", "key", noise)
+        learned = learned_by(run, initialise_noise.work(run, "noise", "key"))
         assert learned.figures["step"] == 5
         assert learned.files[0] == run.layout.learned
-        manifest = Manifest(piece="learn", key="key", digest=learned.digest, files={}, figures={}, seconds=0.0)
-        manifest.write(run.layout.manifest("learn"))
         shards = [
             synthesize.work(run, f"synthesis-{number}", "key", learned, round=number, shard=0) for number in (0, 1)
         ]
@@ -121,3 +129,44 @@ def test_shards_start_from_noise_of_their_own(tmp_path: Path):
     store = SyntheticStore.open(run.layout.dataset)
     first, second = (store.read(0, shard, "canvases") for shard in range(2))
     assert not np.array_equal(first, second)
+
+
+@pytest.fixture
+def stop() -> Iterator[Event]:
+    """What tells the work in this process to end; taken back afterwards."""
+    yield STOP
+    STOP.clear()
+
+
+@pytest.mark.parametrize(
+    ("engine", "piece"),
+    [(PIXELS, "synthesis"), (GENERATOR, "learn"), (GENERATOR, "synthesis")],
+    ids=["pixels", "learning", "generator"],
+)
+def test_work_that_was_stopped_goes_on_from_the_file_that_it_left(
+    engine: str, piece: str, stop: Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Told to end, it ends after its first step; the next attempt begins with the second, and ends with equal bytes."""
+    run = run_in(tmp_path / "run", engine)
+    noise = initialise_noise.work(run, "noise", "key")
+    if piece == "learn":
+        work = partial(learn_engine.work, run, piece, "key", noise)
+    else:
+        before = learned_by(run, noise) if run.config.synthesis.engine.learns else noise
+        work = partial(synthesize.work, run, piece, "key", before, round=0, shard=0)
+    steps: list[int] = []
+    monkeypatch.setattr(synthesis, "task_progress", lambda *_: lambda done, *_: steps.append(done))
+    straight = work()
+    assert steps == [*range(1, len(steps) + 1)]
+
+    stop.set()
+    with pytest.raises(StoppedError):
+        work()
+    stop.clear()
+    saved = load_checkpoint(run.layout.checkpoint(piece), "key")
+    assert saved is not None
+    assert saved["step"] == 1
+    straight_steps = steps.copy()
+    steps.clear()
+    assert work().digest == straight.digest
+    assert steps == straight_steps[1:]

@@ -1,12 +1,10 @@
 """Damage to a run directory is named, and running again makes exactly that anew, to the byte."""
 
 import errno
-import itertools
 import json
 import os
 import random
 import shutil
-import time
 from pathlib import Path
 from unittest import mock
 
@@ -346,16 +344,20 @@ def test_an_object_of_another_run_is_named_and_made_good(damageable: Run, finish
     assert_same_run(damageable, finished)
 
 
-def test_clock_jumps_change_nothing(finished: Run, complete, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Each look at the clock is a day before the last one; the run resumes and ends the same, to the byte."""
-    shutil.copytree(finished.directory, tmp_path / "run")
-    run = finished.model_copy(update={"directory": str(tmp_path / "run")})
-    for piece in ("synthesis-round-001-shard-00001", "dataset", "search", "retrain", "evaluate"):
-        run.layout.manifest(piece).unlink()
-    days = itertools.count()
-    monkeypatch.setattr(time, "time", lambda: 2e9 - 86400 * next(days))
-    complete(run)
-    assert_same_run(run, finished)
+def test_dates_of_files_decide_nothing(damageable: Run, finished: Run, complete):
+    """Every other file is of 1970, the others are of 2100, as a copy or a wrong clock leaves them."""
+    missing = {"synthesis-round-001-shard-00001", "dataset", "search", "retrain", "evaluate"}
+    for piece in missing:
+        damageable.layout.manifest(piece).unlink()
+    dates = {}
+    for number, name in enumerate(files_of(damageable)):
+        path = damageable.layout.root / name
+        dates[path] = (0, 4_102_444_800)[number % 2]
+        os.utime(path, (dates[path], dates[path]))
+    complete(damageable)
+    assert_same_run(damageable, finished)
+    manifests = damageable.layout.manifests()
+    assert {path.stem for path in manifests if path.stat().st_mtime != dates.get(path)} == missing
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "manifest.json"])

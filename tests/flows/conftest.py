@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,11 +20,11 @@ import pytest
 import yaml
 from prefect.automations import Automation
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from servers import serving
 
 from flows.crashes import watch_for_crashes
 
 PROJECT = Path(__file__).parents[2]
-START_UP_SECONDS = 120
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,42 +61,30 @@ class PrefectServer:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A server of its own database and port, stopped at the end of the session."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     home = tmp_path_factory.mktemp("prefect")
-    api = f"http://127.0.0.1:{port}/api"
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": api,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        # Two torch processes at once slow each other down; tests start them one after the other.
-        "COLUMNS": "200",
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    with (home / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=home, start_new_session=True
-        )
-    try:
-        _wait_for(f"{api}/health")
-        yield PrefectServer(api, environment, server)
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
 
+    def api(port: int) -> str:
+        return f"http://127.0.0.1:{port}/api"
 
-def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + START_UP_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.3)
-    raise TimeoutError(f"no Prefect server at {url}")
+    def environment(port: int) -> dict[str, str]:
+        return {
+            **os.environ,
+            "PREFECT_HOME": str(home),
+            "PREFECT_API_URL": api(port),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            # Two torch processes at once slow each other down; tests start them one after the other.
+            "COLUMNS": "200",
+        }
+
+    def command(port: int) -> list[str]:
+        return [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+
+    def health(port: int) -> urllib.request.Request:
+        return urllib.request.Request(f"{api(port)}/health")
+
+    with serving(command, health, home, environment=environment) as (port, process):
+        yield PrefectServer(api(port), environment(port), process)
 
 
 @dataclass(frozen=True)

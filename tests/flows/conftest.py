@@ -23,6 +23,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from servers import serving
 
 from flows.crashes import watch_for_crashes
+from storage.errors import InUseError
+from storage.files import exclusive
 
 PROJECT = Path(__file__).parents[2]
 
@@ -106,7 +108,8 @@ class Dfnas:
         )
 
     def kill_when(self, ready: Callable[[], bool], *arguments: str | Path) -> None:
-        """Start it, and kill it with SIGKILL as soon as `ready`; fails if it ends before."""
+        """Start it, and kill it with SIGKILL as soon as `ready`; fails if it ends before, or lets others in."""
+        directory = arguments[arguments.index("--run-dir") + 1]
         command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
         process = subprocess.Popen(
             command, env=self.environment, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -115,6 +118,9 @@ class Dfnas:
             while not ready():
                 assert process.poll() is None, "the run ended before the moment to kill it"
                 time.sleep(0.01)
+            if isinstance(directory, Path):  # A lease in a bucket is only known by its renewals, which take seconds.
+                with pytest.raises(InUseError), exclusive(directory):
+                    pass
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()

@@ -149,6 +149,18 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def patient_config(tiny_config: Path, tmp_path: Path) -> Path:
+    """The tiny config with a teacher of the same weights that waits in the middle of the first shard."""
+    config = yaml.safe_load(tiny_config.read_text())
+    del config["teacher"]["network"]
+    factory = "tests.flows.patient_teacher:PatientResNet"
+    config["teacher"] |= {"name": "checkpoint", "factory": factory, "arguments": {"folder": str(tmp_path)}}
+    path = tmp_path / "patient.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
 @pytest.fixture(scope="session")
 def finished_run(dfnas: Dfnas, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of an uninterrupted tiny run with a final look at real digits; tests must not change it."""

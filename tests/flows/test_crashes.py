@@ -14,7 +14,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-import yaml
 
 from storage.errors import InUseError
 from storage.files import exclusive
@@ -42,18 +41,6 @@ def flow_state(api: str, directory: Path) -> str:
 
 def dataset_digest(directory: Path) -> str:
     return json.loads((directory / "manifests" / "dataset.json").read_text())["digest"]
-
-
-@pytest.fixture
-def patient_config(tiny_config: Path, tmp_path: Path) -> Path:
-    """The tiny config with a teacher of the same weights that waits in the middle of the first shard."""
-    config = yaml.safe_load(tiny_config.read_text())
-    del config["teacher"]["network"]
-    factory = "tests.flows.patient_teacher:PatientResNet"
-    config["teacher"] |= {"name": "checkpoint", "factory": factory, "arguments": {"folder": str(tmp_path)}}
-    path = tmp_path / "patient.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
 
 
 @pytest.mark.parametrize("execution", ["local", "{name: processes, workers: 1, threads: 1}"])

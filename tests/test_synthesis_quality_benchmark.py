@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from benchmarks import image_sets
 from benchmarks import synthesis_quality as benchmark
+from nas_core.seeding import generator
 from nas_core.settings.synthesis import GeneratorSpec
 from nas_core.teachers import Teacher
 
@@ -25,12 +26,28 @@ def asked(**changes) -> argparse.Namespace:
 
 
 @pytest.mark.parametrize(
-    ("images", "steps", "epochs", "mixed"), [(12_032, 1200, 13, 0), (12_032, 4800, 51, 1), (1024, 1200, 150, 1)]
+    ("images", "steps", "epochs", "mixed"),
+    [(12_032, 1200, 13, 0), (12_032, 4800, 51, 1), (1024, 1200, 150, 1), (44_800, 6000, 50, 0)],
 )
-def test_steps_are_rounded_to_whole_passes(images: int, steps: int, epochs: int, mixed: float):
-    """Of 128 images each: 94 batches 13 times are 1,222 steps. What is seen fifty times is mixed."""
+def test_steps_are_rounded_to_whole_epochs(images: int, steps: int, epochs: int, mixed: float):
+    """Of 128 images each: 94 batches 13 times are 1,222 steps. What is seen fifty times is mixed.
+
+    Of a set with more than 120 batches an epoch has 120, so that the warm-up of one is short.
+    """
     recipe = benchmark.distillation(images, asked(steps=steps))
     assert (recipe.epochs, recipe.mixup) == (epochs, mixed)
+
+
+def test_an_epoch_of_a_large_set_is_a_random_part_of_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(benchmark, "LONGEST_EPOCH", 2)
+    canvases = torch.arange(64, dtype=torch.uint8).reshape(64, 1, 1, 1).expand(64, 1, 8, 8)
+    batches = benchmark.ShortEpochs(canvases, halves(8), 4)
+    epochs = [
+        torch.cat([batch.images[:, 0, 0, 0] for batch in batches.epoch(generator(seed, "toy"))]) for seed in range(2)
+    ]
+    assert len(batches) == 2
+    assert [len(set(epoch.tolist())) for epoch in epochs] == [8, 8]
+    assert set(epochs[0].tolist()) != set(epochs[1].tolist())
 
 
 def test_a_short_time_gives_an_engine_that_can_be_built():

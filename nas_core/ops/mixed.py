@@ -97,7 +97,7 @@ class MixedOperation(nn.Module):
             bypass = functional.max_pool2d(bypass, 2, ceil_mode=True)
         return functional.channel_shuffle(torch.cat([mixed, bypass], dim=1), self.partial)
 
-    def _mix(self, x: Any, gate: Gate) -> Tensor:
+    def _mix(self, x: Any, gate: Choice | Tensor | Subset) -> Tensor:
         """The operations under a gate, all channels of `x` passing through them."""
         if isinstance(gate, int):
             return self.operations[gate](x)

@@ -133,10 +133,11 @@ class Evolution:
 
 def _random(space: SearchSpace, budget: Budget, generator: torch.Generator) -> Choices:
     """A random architecture, as a rule within the budget: then all that keep it are as likely as without it."""
+    choices = space.sample(generator)
     for _ in range(ATTEMPTS):
-        choices = space.sample(generator)
         if budget.allows(space, choices):
             break
+        choices = space.sample(generator)
     return choices
 
 

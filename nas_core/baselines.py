@@ -18,7 +18,7 @@ from nas_core.search_spaces import SearchSpace, rebuild_network
 from nas_core.search_spaces.base import Choices
 from nas_core.seeding import generator
 from nas_core.strategies.budget import Budget
-from nas_core.strategies.evolution import fit
+from nas_core.strategies.evolution import random_choices
 from nas_core.teachers.networks import ResNet
 from nas_core.teachers.teacher import Teacher
 
@@ -59,7 +59,7 @@ def random_architecture(space: SearchSpace, found: Choices, budget: Budget, seed
         The notation.
     """
     draws = generator(seed, "baseline.random")
-    drawn = [fit(space, space.sample(draws), budget, draws) for _ in range(DRAWN)]
+    drawn = [random_choices(space, budget, draws) for _ in range(DRAWN)]
     others = [choices for choices in drawn if choices != found and space.is_connected(choices)] or [found]
     target = space.macs(found)
     return str(space.architecture(min(others, key=lambda choices: abs(space.macs(choices) - target))))

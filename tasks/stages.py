@@ -47,7 +47,7 @@ TRAINING: dict[Baseline, Stage] = {
     kind: Stage(
         f"baseline-{kind}",
         "tasks.baselines:train_baseline",
-        version=4 if kind == "random" else 2,
+        version=5 if kind == "random" else 2,
         sections=("search", "retrain", "evaluation.held_out"),
         title=f"train baseline {kind}",
         reusable=True,

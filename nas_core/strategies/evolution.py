@@ -122,7 +122,7 @@ class Evolution:
         if parents:
             proposals += distinct(lambda: self._mutant(space, parents, generator), self.mutants)
             proposals += distinct(lambda: _crossover(space, parents, generator), self.crossovers)
-        return proposals + distinct(lambda: _random(space, budget, generator), self.population - len(proposals))
+        return proposals + distinct(lambda: random_choices(space, budget, generator), self.population - len(proposals))
 
     def _mutant(self, space: SearchSpace, parents: list[Choices], generator: torch.Generator) -> Choices:
         """A random parent with each decision drawn anew with the mutation probability."""
@@ -131,14 +131,23 @@ class Evolution:
         return space.crossed(parent, fresh, redrawn.tolist())
 
 
-def _random(space: SearchSpace, budget: Budget, generator: torch.Generator) -> Choices:
-    """A random architecture, as a rule within the budget: then all that keep it are as likely as without it."""
+def random_choices(space: SearchSpace, budget: Budget, generator: torch.Generator) -> Choices:
+    """A random architecture within the budget.
+
+    It is drawn again until it keeps the budget, so that all that do are equally likely, and made cheaper (see `fit`)
+    only where hardly any does. What comes out need not be connected.
+
+    Args:
+        space: Where it is drawn from.
+        budget: Which the cheapest architecture keeps.
+        generator: Source of the draws.
+    """
     choices = space.sample(generator)
     for _ in range(ATTEMPTS):
         if budget.allows(space, choices):
-            break
+            return choices
         choices = space.sample(generator)
-    return choices
+    return fit(space, choices, budget, generator)
 
 
 def fit(space: SearchSpace, choices: Choices, budget: Budget, generator: torch.Generator) -> Choices:

@@ -8,7 +8,7 @@ Source: Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search", arX
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -178,24 +178,24 @@ class Mixture(Trainee):
         """One step of the architecture weights at the present weights, or through their next step."""
         self._last = batch = next(self._validation)
 
-        def loss_of(images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        def loss_of(batch: Batch) -> tuple[Tensor, Tensor]:
             self._start_drops()
-            logits = self.network(images, self.alpha.gates())
+            logits = self.network(batch.images, self.alpha.gates())
             return self._task.objective(logits, batch.teacher_logits), logits
 
-        def training_loss() -> Tensor:
-            return loss_of(self._cut(step.batch.images), step.batch)[0]
-
         def validation_loss() -> Tensor:
-            loss, logits = loss_of(batch.images, batch)
+            loss, logits = loss_of(batch)
             self._averages.add(loss, logits, batch.teacher_logits)
             return loss + self._cost()
 
         parameters = self.alpha.parameters()
         if self._settings.order == "second":
+            trained = replace(step.batch, images=self._cut(step.batch.images))
             # Statistics at weights that were only tried are none of the network's.
             with kept_statistics(self.network):
-                _, gradients = second_order_gradient(training_loss, validation_loss, step.optimiser, parameters)
+                _, gradients = second_order_gradient(
+                    lambda: loss_of(trained)[0], validation_loss, step.optimiser, parameters
+                )
         else:
             # Only these gradients are computed: the weights' own step must not see the validation images.
             gradients = torch.autograd.grad(validation_loss(), parameters, materialize_grads=True)

@@ -17,6 +17,19 @@ settings.register_profile("dfnas", deadline=None)
 settings.load_profile("dfnas")
 
 
+# Tests in these folders share what takes long to make: a Prefect server, finished runs.
+TOGETHER = ("flows", "tasks")
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the mark in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes, each of these folders stays in one."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(folder))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="where tests/contracts and tests/nas_core/test_device.py compute")
 

@@ -29,13 +29,6 @@ from storage.files import exclusive
 PROJECT = Path(__file__).parents[2]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a server and finished runs stay in one process when several work side by side."""
-    for item in items:
-        if Path(item.fspath).is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("flows"))
-
-
 @dataclass(frozen=True)
 class PrefectServer:
     """A running server: its API, the environment of commands that use it, and its process."""

@@ -28,7 +28,14 @@ MOMENTS = {
 
 
 @pytest.mark.timeout(900)  # Three runs, on what may be a busy machine.
-@pytest.mark.parametrize("moment", list(MOMENTS))
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "in the middle of synthesis",
+        pytest.param("in the middle of search", marks=pytest.mark.slow),
+        pytest.param("in the middle of retraining", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_and_resumed_ends_like_uninterrupted(
     dfnas, tiny_config: Path, finished_run: Path, tmp_path: Path, moment: str
 ):

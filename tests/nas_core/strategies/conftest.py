@@ -6,12 +6,11 @@ import itertools
 
 import pytest
 import torch
-from doubles import Interruption
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.search_spaces import SearchSpace
 from nas_core.search_spaces.nasbench201 import NasBench201
-from nas_core.strategies import Budget, SearchTask, Strategy, macs_budget
+from nas_core.strategies import Budget, SearchOutcome, SearchTask, Strategy, macs_budget
 
 
 @pytest.fixture
@@ -43,31 +42,32 @@ def convolutions_or_skips() -> tuple[SearchSpace, set[str]]:
 
 @pytest.fixture
 def check_resume():
-    """Stops a search after its n-th save, resumes it, and compares with one that never stopped."""
+    """Resumes a search from each of its saves, and compares with the search that never stopped."""
 
-    def check(strategy: Strategy, task: SearchTask, stop_after: int) -> None:
-        finals: list[list] = [[], []]
-        expected = strategy.search(task, Checkpoint(None, lambda state: finals[0].append(copy.deepcopy(state))))
-        saved = []
+    def check(strategy: Strategy, task: SearchTask, saves: int) -> None:
+        def search(state: object) -> tuple[SearchOutcome, list]:
+            saved: list = []
+            outcome = strategy.search(task, Checkpoint(state, lambda state: saved.append(copy.deepcopy(state))))
+            return outcome, saved
 
-        def save(state):
-            saved.append(copy.deepcopy(state))
-            if len(saved) == stop_after:
-                raise Interruption
-
-        with pytest.raises(Interruption):
-            strategy.search(task, Checkpoint(None, save))
-        # What survives is what a file holds: no code, and no tensor shared with the interrupted run.
-        buffer = io.BytesIO()
-        torch.save(saved[-1], buffer)
-        buffer.seek(0)
-        state = torch.load(buffer, weights_only=True)
-        resumed = strategy.search(task, Checkpoint(state, lambda state: finals[1].append(copy.deepcopy(state))))
-        assert resumed == expected
-        assert_same(finals[0][-1], finals[1][-1])
-        assert len(finals[1]) == len(finals[0]) - stop_after, "what was saved is done again"
+        expected, saved = search(None)
+        assert len(saved) == saves
+        for done in range(1, saves + 1):
+            resumed, again = search(as_from_a_file(saved[done - 1]))
+            assert resumed == expected
+            assert len(again) == saves - done, "what was saved is done again"
+            if again:
+                assert_same(saved[-1], again[-1])
 
     return check
+
+
+def as_from_a_file(state: object) -> object:
+    """What survives of it: no code, and no tensor shared with the interrupted run."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
 
 
 def assert_same(first, second) -> None:

@@ -341,8 +341,7 @@ def test_of_a_grid_that_stops_the_returned_epochs_are_compared(make_task, space,
     assert outcome.rated_loss == 1.0
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 5])
-def test_an_interrupted_grid_of_stages_ends_with_the_same_bytes(check_resume, make_task, space, stop_after):
+def test_an_interrupted_grid_of_stages_ends_with_the_same_bytes(check_resume, make_task, space):
     """Two runs of two stages of one epoch: saves after every epoch, and after every run."""
     strategy = build(
         epochs=1,
@@ -350,4 +349,4 @@ def test_an_interrupted_grid_of_stages_ends_with_the_same_bytes(check_resume, ma
         progression={"stages": [{}, {"extra_cells": 1, "operations": 2, "skip_dropout": 0.3}]},
         perturbation={"kind": "random"},
     )
-    check_resume(strategy, make_task(space), stop_after)
+    check_resume(strategy, make_task(space), saves=6)

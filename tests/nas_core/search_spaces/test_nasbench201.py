@@ -203,12 +203,12 @@ def test_the_best_is_the_best_connected_one(small, connected, seed, lead, share,
     costs = CostTable(0, ((0, 1, 50, 100, 30),) * 6) if latency else small.macs_table
     scores = torch.randn(6, 5, generator=generator(seed, "scores"), dtype=torch.float64)
     scores[:, 0] += lead
+    rows = scores.tolist()
     cheapest, dearest = small.cost_range(costs)
     limit = cheapest + round(share * share * (dearest - cheapest))
-    best = small.best(scores.tolist(), limit, costs)
+    best = small.best(rows, limit, costs)
     assert small.is_connected(best)
     assert costs.of(best) <= limit
-    rows = scores.tolist()
 
     def total(path):
         return sum(row[choice] for row, choice in zip(rows, path, strict=True))

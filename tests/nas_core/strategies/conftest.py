@@ -1,11 +1,11 @@
 """Search tasks on canvases that the tiny teacher labels, and a check of resuming."""
 
-import copy
 import io
 import itertools
 
 import pytest
 import torch
+from doubles import Interruption
 
 from nas_core.checkpoint import Checkpoint
 from nas_core.search_spaces import SearchSpace
@@ -42,18 +42,23 @@ def convolutions_or_skips() -> tuple[SearchSpace, set[str]]:
 
 @pytest.fixture
 def check_resume():
-    """Resumes a search from each of its saves, and compares with the search that never stopped."""
+    """Interrupts a search, resumes it from each of its saves, and compares with one that never stopped."""
 
     def check(strategy: Strategy, task: SearchTask, saves: int) -> None:
         def search(state: object) -> tuple[SearchOutcome, list]:
             saved: list = []
-            outcome = strategy.search(task, Checkpoint(state, lambda state: saved.append(copy.deepcopy(state))))
+            outcome = strategy.search(task, Checkpoint(state, lambda state: saved.append(as_from_a_file(state))))
             return outcome, saved
 
+        def interrupt(_: object) -> None:
+            raise Interruption
+
+        with pytest.raises(Interruption):
+            strategy.search(task, Checkpoint(None, interrupt))
         expected, saved = search(None)
         assert len(saved) == saves
-        for done in range(1, saves + 1):
-            resumed, again = search(as_from_a_file(saved[done - 1]))
+        for done, state in enumerate(saved, start=1):
+            resumed, again = search(state)
             assert resumed == expected
             assert len(again) == saves - done, "what was saved is done again"
             if again:

@@ -22,6 +22,7 @@ from scipy.stats import kendalltau
 from benchmarks import nasbench201 as benchmark
 from benchmarks import nasbench201_figures as figures
 from benchmarks import nasbench201_intervals as intervals
+from benchmarks import nasbench201_operations as operations
 from benchmarks.common import TrueLabels
 from nas_core.search_spaces.nasbench201 import EDGES, OPERATIONS, NasBench201
 from nas_core.seeding import generator
@@ -274,6 +275,31 @@ def test_comparisons_are_of_the_seeds_that_both_have():
     low, high = map(float, against_noise[-1].split(" to "))
     assert low < float(against_noise[-2]) < high < 2
     assert intervals.best_tenth([float(number) for number in range(30)]) == [29, 28, 27]
+
+
+def test_operations_are_ranked_edge_by_edge():
+    """Five cells, each of one operation: an operation's rank is its cell's, on every edge; ties share one."""
+    cells = [[operation] * 6 for operation in operations.OPERATIONS]
+    assert operations.mean_ranks(cells, [0.0, 4.0, 1.0, 3.0, 3.0]) == [[5.0, 1.0, 4.0, 2.5, 2.5]] * 6
+    # A second architecture with `none` on the first edge alone, which is the best of all.
+    ranks = operations.mean_ranks([*cells, ["none", *["skip_connect"] * 5]], [0.0, 4.0, 1.0, 3.0, 2.0, 5.0])
+    assert ranks[0] == [3.5, 2.0, 5.0, 3.0, 4.0]
+    assert ranks[1] == [6.0, 1.5, 5.0, 3.0, 4.0]
+
+
+def test_architecture_weights_agree_with_ranks_where_the_better_has_more():
+    ranks = [[1.0, 2.0, 3.0, 4.0, 5.0]]
+    assert operations.agreement(ranks, [[0.4, 0.3, 0.15, 0.1, 0.05]]) == pytest.approx(1)
+    assert operations.agreement(ranks, [[0.05, 0.1, 0.15, 0.3, 0.4]]) == pytest.approx(-1)
+    cells = [[operation] * 6 for operation in operations.OPERATIONS]
+    row = {"scores": [5.0, 4.0, 3.0, 2.0, 1.0], "gates": [[0.4, 0.3, 0.15, 0.1, 0.05]] * 6}
+    found = operations.lines(row, cells, [1.0, 2.0, 3.0, 4.0, 5.0])
+    assert found[2:5] == [
+        "| 0 to 1 | true accuracy | 5 | 4 | 3 | 2 | 1 |",
+        "| 0 to 1 | score | 1 | 2 | 3 | 4 | 5 |",
+        "| 0 to 1 | alpha | 0.40 | 0.30 | 0.15 | 0.10 | 0.05 |",
+    ]
+    assert found[-1].endswith(": 1.00")
 
 
 def test_true_labels_stay_with_their_images(settings: benchmark.Settings):

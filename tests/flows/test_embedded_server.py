@@ -12,6 +12,9 @@ import pytest
 
 PATIENCE_SECONDS = 200
 
+# Each command starts a server with a database of its own.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:

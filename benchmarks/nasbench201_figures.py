@@ -133,7 +133,7 @@ def plot_courses(rows: list[dict[str, Any]], path: Path) -> None:
         # From zero: a supernet's training is a part of the search.
         axis.set_xlim(0, 1.05 * axis.dataLim.x1)
         axis.set_title(method, fontsize=8)
-        axis.legend(lines.values(), lines, fontsize=7, loc="lower right")
+        axis.legend(lines.values(), lines, fontsize=7, loc="best")
     _save(figure, path, "seconds of search", "true accuracy, %")
 
 

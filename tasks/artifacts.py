@@ -22,6 +22,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 
 from nas_core.checkpoint import Progress
 from tasks.progress import progress_bar
+from tasks.stopping import STOP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,8 +92,12 @@ def task_progress(piece: str, key: str | None = None) -> Progress:
 
 
 def _show(create: Callable[[], Any]) -> Any:
-    """What the server answers; None outside of Prefect, or if it refused."""
-    if TaskRunContext.get() is None and FlowRunContext.get() is None:
+    """What the server answers; None outside of Prefect, if it refused, or if this process has been asked to end.
+
+    Whoever ends a run often ends its embedded server with it, and Prefect would call that one for minutes, while the
+    work waits that is to save its state.
+    """
+    if STOP.is_set() or (TaskRunContext.get() is None and FlowRunContext.get() is None):
         return None
     try:
         return create()

@@ -19,7 +19,7 @@ from scipy.stats import rankdata, spearmanr
 
 from benchmarks.nasbench201 import ranked_architectures
 from nas_core.search_spaces.lookup import AccuracyTable
-from nas_core.search_spaces.nasbench201 import EDGES, OPERATIONS
+from nas_core.search_spaces.nasbench201 import EDGES, OPERATIONS, NasBench201
 
 Cells = Sequence[Sequence[str]]
 
@@ -77,10 +77,8 @@ def main() -> None:
     if not wanted or "scores" not in wanted[0]:
         parser.error(f"{arguments.rows} has no ranking of {method} on {kind} images with seed {seed}")
     truth = AccuracyTable.read(arguments.table, "cifar10_test_acc_200ep")
-    cells = [
-        [part.split("~")[0] for part in name.replace("+", "").split("|") if part]
-        for name in ranked_architectures(truth)
-    ]
+    space = NasBench201(input_shape=(3, 32, 32), num_classes=10)
+    cells = [[str(name) for name in space.parse(text).operations] for text in ranked_architectures(truth)]
     print(*lines(wanted[0], cells, kept["accuracies"]), sep="\n")
 
 

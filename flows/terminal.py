@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from nas_core.errors import InputError
 from storage.errors import StorageError
 from tasks.server import REMEDY, silent_server
 from tasks.shards import IncompleteError
+from tasks.stopping import leaving_once_stopped
 
 if TYPE_CHECKING:
     from flows.embedded_server import EmbeddedServer
@@ -33,7 +35,8 @@ def leaving_at_once() -> Iterator[None]:
     A terminal sends Ctrl-C to that server too, and Prefect would then wait minutes for it to note the interruption.
     Nothing is lost: what is done is in the run directory. A server of the user's is told as usual.
 
-    Prefect takes SIGTERM itself while a flow runs, lets work in progress save its state, and then passes it on to here.
+    Prefect takes SIGTERM itself while a flow runs, lets work in progress save its state, and then passes it on to here;
+    if its server is gone, perhaps by the same signal, not before minutes of trying to tell it, which are cut short.
     """
     server = None
     if not PREFECT_API_URL.value():
@@ -48,14 +51,16 @@ def leaving_at_once() -> Iterator[None]:
         if number == signal.SIGTERM or server is not None
     }
     try:
-        yield
+        with leaving_once_stopped(leave):
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _leave(server: "EmbeddedServer | None", number: int, _frame: Any) -> None:
-    signal.signal(number, signal.SIG_IGN)
+def _leave(server: "EmbeddedServer | None", number: int, _frame: Any = None) -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, signal.SIG_IGN)
     word, code = ("interrupted", INTERRUPTED) if number == signal.SIGINT else ("terminated", TERMINATED)
     os.write(2, f"\ndfnas: {word}; the same command resumes\n".encode())
     if server is not None and server.running:

@@ -24,7 +24,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from nas_core.errors import InputError
 from nas_core.execution import Dask, Execution, Local, Processes, Ray
 from tasks.logs import log_to
-from tasks.stopping import STOP, holding_signals_back, obey_parent, saving_on_termination
+from tasks.stopping import STOP, holding_signals_back, obey_parent, saving_on_termination, working
 
 
 def check_execution(execution: Execution, device: str) -> None:
@@ -206,6 +206,8 @@ def _runner(execution: Execution, log: Path, stack: ExitStack) -> TaskRunner[Any
     if isinstance(execution, Processes):
         return _processes(execution, log, stack)
     _share_server(stack)
+    if not isinstance(execution, Local):
+        stack.enter_context(working())  # Elsewhere, for all that is known here, until the runner has ended.
     if isinstance(execution, Dask):
         from prefect_dask.task_runners import DaskTaskRunner
 

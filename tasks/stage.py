@@ -31,7 +31,7 @@ from storage.manifests import Manifest, digests_of_files, read_manifest
 from tasks.execution import submit
 from tasks.reuse import take_over
 from tasks.run import Run
-from tasks.stopping import STOP, raise_if_stopped
+from tasks.stopping import STOP, raise_if_stopped, working
 from tasks.verification import check_sources, forgetting_damage
 
 LASTING_ERRORS = {
@@ -189,6 +189,7 @@ class Stage:
         existing = read_manifest(run.layout.manifest(piece_name(self.name, position)))
         return existing if existing is not None and existing.key == self.key(run, upstream, position) else None
 
+    @working()
     def perform(self, run: Run, upstream: list[Any], position: dict[str, int]) -> Manifest:
         """Do one piece of this stage, unless the run directory has it; call it in a task.
 

@@ -1,14 +1,16 @@
 """SIGTERM, as a preempted machine sends it, and Ctrl-C: work in progress is saved, and the run ends as *Crashed*.
 
 Prefect raises `TerminationSignal` in the flow's main thread, Python `KeyboardInterrupt`. The work itself goes on in
-another thread or process, and learns of it by `STOP` the next time that it could save its state.
+another thread or process, and learns of it by `STOP` the next time that it could save its state. What then is left is
+Prefect's telling its server, at which it would try for minutes if that is gone: its time is limited.
 """
 
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from types import FrameType
@@ -17,6 +19,11 @@ from prefect.exceptions import TerminationSignal
 
 STOP = threading.Event()
 """Set once this process has been asked to end."""
+TELLING_SECONDS = 20.0
+"""How long Prefect may take, once the work has stopped, to tell its server so; usually a second or two."""
+
+_AT_WORK: set[object] = set()
+_TOLD: list[int] = []  # By which signals, the last is this run's.
 
 
 class StoppedError(Exception):
@@ -30,12 +37,39 @@ def raise_if_stopped() -> None:
 
 
 @contextmanager
+def working() -> Iterator[None]:
+    """Within, something is being done that a process which was asked to end waits for."""
+    piece = object()
+    _AT_WORK.add(piece)
+    try:
+        yield
+    finally:
+        _AT_WORK.discard(piece)
+
+
+@contextmanager
+def leaving_once_stopped(leave: Callable[[int], None]) -> Iterator[None]:
+    """Within, a process that was asked to end, and whose work has stopped, here and in child processes, ends in time.
+
+    Args:
+        leave: Ends the process, given the signal that asked; called, from another thread, if it has not ended by itself
+            in `TELLING_SECONDS`.
+    """
+    over = threading.Event()
+    threading.Thread(target=_leave_once_stopped, args=(leave, over), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+@contextmanager
 def saving_on_termination() -> Iterator[None]:
     """Within, SIGTERM and Ctrl-C make the work in progress, here and in child processes, save its state and stop."""
     try:
         yield
-    except (TerminationSignal, KeyboardInterrupt):
-        _stop_work()
+    except (TerminationSignal, KeyboardInterrupt) as error:
+        _stop_work(signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
         raise
 
 
@@ -50,7 +84,7 @@ def holding_signals_back() -> Iterator[None]:
     def note(number: int, _: FrameType | None) -> None:
         if not STOP.is_set():
             told.append(number)
-        _stop_work()
+        _stop_work(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -62,7 +96,9 @@ def holding_signals_back() -> Iterator[None]:
         signal.raise_signal(number)
 
 
-def _stop_work() -> None:
+def _stop_work(number: int) -> None:
+    if not STOP.is_set():
+        _TOLD.append(number)
     STOP.set()
     for child in multiprocessing.active_children():
         child.terminate()
@@ -71,8 +107,9 @@ def _stop_work() -> None:
 def obey_parent() -> None:
     """In a worker process: SIGTERM from the flow means to save and stop, Ctrl-C is the flow's, and its end is ours."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: STOP.set())
+    signal.signal(signal.SIGTERM, lambda number, _: _stop_work(number))
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_leave_once_stopped, args=(os._exit,), daemon=True).start()
 
 
 def _leave_with_parent() -> None:
@@ -81,3 +118,15 @@ def _leave_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def _leave_once_stopped(leave: Callable[[int], None], over: threading.Event | None = None) -> None:
+    over = over or threading.Event()
+    stopped: float | None = None
+    while not over.wait(0.5):
+        if not STOP.is_set() or _AT_WORK or multiprocessing.active_children():
+            stopped = None
+        elif stopped is None:
+            stopped = time.monotonic()
+        elif time.monotonic() - stopped > TELLING_SECONDS:
+            leave(_TOLD[-1])

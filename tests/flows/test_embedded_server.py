@@ -1,4 +1,4 @@
-"""Without any Prefect server, the command brings its own; it ends with the command, also by Ctrl-C and SIGKILL."""
+"""Without any Prefect server, the command brings its own; it ends with the command, also by signals."""
 
 import os
 import shutil
@@ -75,6 +75,23 @@ def test_ctrl_c_ends_at_once_in_one_sentence_and_the_same_command_resumes(
     assert "telemetry" not in resumed.stderr
     assert len(list((run / "manifests").glob("synthesis-*.json"))) == 4
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+@pytest.mark.parametrize("execution", ["local", "{name: processes, workers: 1, threads: 1}"])
+def test_sigterm_to_the_server_too_saves_the_work_and_does_not_wait_for_the_server(
+    patient_config: Path, tmp_path: Path, environment: dict[str, str], execution: str
+):
+    """As `timeout`, batch systems and service managers send it: Prefect then has nobody to tell how the run ended."""
+    run = tmp_path / "run"
+    process = started([*synthesis(patient_config, run), "--set", f"execution={execution}"], environment)
+    wait_for_first_shard(process, tmp_path)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, text = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 143
+    assert "terminated; the same command resumes" in text
+    assert "Traceback" not in text
+    assert alive(process.pid) == []
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["synthesis-round-000-shard-00000.pt"]
 
 
 def test_sigkill_leaves_no_server_behind(patient_config: Path, tmp_path: Path, environment: dict[str, str]):

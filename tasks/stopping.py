@@ -79,24 +79,18 @@ def holding_signals_back() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Signals are the main thread's.
         return
-    told: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        if not STOP.is_set():
-            told.append(number)
-        _stop_work(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    asked_before = STOP.is_set()
+    before = {number: signal.signal(number, _stop_work) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    for number in told:
-        signal.raise_signal(number)
+    if STOP.is_set() and not asked_before:
+        signal.raise_signal(_TOLD[-1])
 
 
-def _stop_work(number: int) -> None:
+def _stop_work(number: int, _frame: FrameType | None = None) -> None:
     if not STOP.is_set():
         _TOLD.append(number)
     STOP.set()
@@ -107,9 +101,9 @@ def _stop_work(number: int) -> None:
 def obey_parent() -> None:
     """In a worker process: SIGTERM from the flow means to save and stop, Ctrl-C is the flow's, and its end is ours."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, _: _stop_work(number))
+    signal.signal(signal.SIGTERM, _stop_work)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    threading.Thread(target=_leave_once_stopped, args=(os._exit,), daemon=True).start()
+    threading.Thread(target=_leave_once_stopped, args=(os._exit, threading.Event()), daemon=True).start()
 
 
 def _leave_with_parent() -> None:
@@ -120,8 +114,7 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _leave_once_stopped(leave: Callable[[int], None], over: threading.Event | None = None) -> None:
-    over = over or threading.Event()
+def _leave_once_stopped(leave: Callable[[int], None], over: threading.Event) -> None:
     stopped: float | None = None
     while not over.wait(0.5):
         if not STOP.is_set() or _AT_WORK or multiprocessing.active_children():
